@@ -1,0 +1,1 @@
+"""Drivers that measure operator costs, raw measurements, and the fit that writes the packaged profiles."""

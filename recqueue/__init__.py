@@ -1,0 +1,1 @@
+"""Queueing models and optimization for neural recommendation inference."""

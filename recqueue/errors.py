@@ -1,0 +1,21 @@
+"""Every exception and warning that recqueue raises on purpose."""
+
+
+class RecqueueError(Exception):
+    """Base of all errors raised on purpose; the message is one readable line."""
+
+
+class InputError(RecqueueError, ValueError):
+    """A value from outside is not usable: says what was given, what is allowed and the likely fix."""
+
+
+class UnstableQueueError(RecqueueError):
+    """The offered load is not below the number of servers, so no steady state exists."""
+
+
+class OutOfValidityError(RecqueueError):
+    """A formula was asked for a point outside the range in which its error is known."""
+
+
+class OutsideMeasuredRangeWarning(UserWarning):
+    """A measured table was read outside the range that was measured."""

@@ -1,0 +1,1 @@
+"""Worked studies; each asks one question and asserts its claim."""
