@@ -88,4 +88,4 @@ class LatencyCurve:
             return np.full(b.shape, y[0])
         i = np.clip(np.searchsorted(x, b, side="right") - 1, 0, len(x) - 2)
         line = y[i] + (b - x[i]) * (y[i + 1] - y[i]) / (x[i + 1] - x[i])
-        return np.maximum(line, min(self.seconds))
+        return np.asarray(np.maximum(line, min(self.seconds)))

@@ -1,4 +1,4 @@
-"""What is being studied, as frozen values that compute nothing: System, Policy, Scenario; and Performance, the answer."""
+"""What is studied, as frozen values that compute nothing: System, Policy, Scenario; and Performance, the answer."""
 
 from recqueue.serving.performance import Performance
 from recqueue.serving.policy import Policy
