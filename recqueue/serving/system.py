@@ -31,6 +31,10 @@ class Power:
         if not (np.isfinite(self.busy_w) and 0 <= self.idle_w <= self.busy_w):
             raise InputError(f"power: idle {self.idle_w} W, busy {self.busy_w} W; 0 <= idle <= busy is needed")
 
+    def watts(self, utilization: float) -> float:
+        """Watts at a utilization in 0..1 (more counts as 1)."""
+        return self.idle_w + (self.busy_w - self.idle_w) * min(utilization, 1.0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Accelerator:
@@ -92,6 +96,15 @@ class System:
     dispatch_overhead_s: float = 0.0
     accelerator: Accelerator | None = None
     power: Power | None = None
+
+    def power_w(self, cpu: float, accelerator: float) -> float | None:
+        """Watts at these utilizations; None when the power of a part is unknown."""
+        if self.power is None or (self.accelerator and self.accelerator.power is None):
+            return None
+        watts = self.power.watts(cpu)
+        if self.accelerator and self.accelerator.power:
+            watts += self.accelerator.count * self.accelerator.power.watts(accelerator)
+        return watts
 
     def __post_init__(self) -> None:
         if self.cores < 1:
