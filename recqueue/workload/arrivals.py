@@ -45,3 +45,57 @@ class Arrivals:
 
 POISSON = Arrivals()
 """Exponential gaps."""
+
+
+def trace_arrivals(timestamps_s: NDArray[np.float64]) -> Arrivals:
+    """Arrivals that replay recorded timestamps (s, not decreasing, at least three), scaled to the rate asked for."""
+    times = np.asarray(timestamps_s, dtype=float)
+    if times.ndim != 1 or len(times) < 3 or not np.all(np.isfinite(times)):
+        raise InputError(f"arrivals.trace: {times.size} timestamps; at least three finite ones (seconds) are needed")
+    gaps = np.diff(times)
+    if gaps.min() < 0:
+        i = int(np.argmin(gaps))
+        raise InputError(f"arrivals.trace: timestamp {times[i + 1]:g} s follows {times[i]:g} s; sort the timestamps")
+    if gaps.sum() <= 0:
+        raise InputError("arrivals.trace: all timestamps are equal; they must span some time")
+    return Arrivals(process="trace", gaps_s=gaps)
+
+
+def gap_scv(arrivals: Arrivals, qps: float) -> float:
+    r"""Squared coefficient of variation of the gaps between queries at a rate.
+
+    .. math:: c_a^2 = \frac{\operatorname{Var} A}{(\operatorname{E} A)^2}, \qquad
+              c_a^2 = \frac{1}{m} \text{ for Poisson-distributed gaps of mean } m \text{ ms}
+
+    1 for ``poisson``, the given value for ``renewal``, the recorded one for ``trace`` (its order is not seen), and
+    ``qps / 1000`` for ``legacy_deeprecsys``, which sleeps a Poisson number of whole milliseconds: more regular
+    than Poisson arrivals below 1000 queries/s, burstier above.
+
+    Parameters
+    ----------
+    arrivals : Arrivals
+        The process.
+    qps : float
+        Queries per second; matters to ``legacy_deeprecsys`` alone.
+
+    Returns
+    -------
+    float
+        Dimensionless, 0 or more.
+    """
+    if arrivals.process == "trace":
+        return float(np.var(arrivals.gaps_s) / np.mean(arrivals.gaps_s) ** 2)
+    if arrivals.process == "legacy_deeprecsys":
+        return qps / 1000.0
+    return arrivals.gap_scv
+
+
+def arrivals_label(arrivals: Arrivals, qps: float) -> str:
+    """Name the process for a report, as in "Poisson arrivals"."""
+    scv = f"{gap_scv(arrivals, qps):.3g}"
+    return {
+        "poisson": "Poisson arrivals",
+        "renewal": f"renewal arrivals, gap SCV {scv}",
+        "trace": f"arrivals from a trace of {len(arrivals.gaps_s) + 1} queries, gap SCV {scv}",
+        "legacy_deeprecsys": f"legacy_deeprecsys arrivals (whole-millisecond gaps, SCV {scv} here; not Poisson)",
+    }[arrivals.process]
