@@ -1,1 +1,1 @@
-"""Drivers that measure operator costs, raw measurements, and the fit that writes the packaged profiles."""
+"""Measure the models on hardware, keep the raw rows, and fit the profiles that the package ships."""

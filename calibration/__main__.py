@@ -1,0 +1,70 @@
+"""Command line: ``python -m calibration measure | fit | roofline | published``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from recqueue import models
+from recqueue.errors import RecqueueError
+
+PROFILES = Path(__file__).parents[1] / "recqueue" / "data" / "profiles"
+RAW = Path(__file__).parent / "raw"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m calibration", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    measure = commands.add_parser("measure", help="measure this machine; appends raw rows and writes a manifest")
+    measure.add_argument("--suite", choices=["cpu", "gpu", "served"], required=True)
+    measure.add_argument("--out", type=Path, required=True, help="folder for the rows, such as calibration/raw/NAME")
+    measure.add_argument("--seconds", type=float, default=520, help="budget over all models (default 520)")
+    measure.add_argument("--models", nargs="+", choices=models.names(include_variants=True), default=models.names())
+    measure.add_argument("--max-batch", type=int, default=2048)
+    measure.add_argument("--reps", type=int, default=30)
+    measure.add_argument("--each", type=int, default=40, help="sub-requests of each batch size and load (served)")
+    measure.add_argument("--table-scale", type=float, default=1.0, help="below 1 for tests; such rows are never fitted")
+    measure.add_argument("--device", default="cuda", help="gpu suite: cuda, or cpu to try the code without one")
+    fit = commands.add_parser("fit", help="raw rows -> profiles with provenance measured")
+    fit.add_argument("--raw", type=Path, required=True)
+    fit.add_argument("--hardware", required=True)
+    fit.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    fit.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu where the machine was shared")
+    commands.add_parser("roofline", help="modelled profiles for hardware that nobody has measured yet")
+    commands.add_parser("published", help="profiles from published tables")
+    for command in ("fit", "roofline", "published"):
+        commands.choices[command].add_argument("--out", type=Path, default=PROFILES)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; 3 on bad input, with one line that says why."""
+    a = _parser().parse_args(arguments)
+    try:
+        if a.command == "measure":
+            from calibration.measure import BATCHES, Plan, run_suite
+
+            plan = Plan(names=tuple(a.models), batches=tuple(b for b in BATCHES if b <= a.max_batch), reps=a.reps,
+                        each=a.each, table_scale=a.table_scale, device=a.device, seconds=a.seconds)  # fmt: skip
+            print(run_suite(a.suite, a.out, plan))
+        elif a.command == "fit":
+            from calibration.fit import fit_all
+
+            print(fit_all(a.raw, a.hardware, a.out, device=a.device, clock=a.clock))
+        elif a.command == "roofline":
+            from calibration.roofline import write_all
+
+            print(write_all(RAW / "epyc-2c", a.out))
+        else:
+            from calibration.published import write_published
+
+            print(write_published(a.out))
+    except RecqueueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 3
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

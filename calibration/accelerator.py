@@ -1,0 +1,126 @@
+"""A model behind an accelerator: copies in and back, one launch for several queries, replay as a CUDA graph.
+
+Everything runs with device "cpu" too (copies become copies within memory, graphs are refused), so that it is tested
+on machines without an accelerator.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from calibration.network import Feed, Network, draw_ids
+
+
+class Launcher:
+    """One batch shape of a network: ``fused`` queries of ``items`` items in one launch.
+
+    A query's ids lie in one pinned buffer, item by item, and its dense features in another; a launch copies each
+    query's buffers to the device, reorders the ids by table there, runs the network and copies the scores back.
+    """
+
+    def __init__(self, network: Network, items: int, *, fused: int = 1, graph: bool = False, seed: int = 0) -> None:
+        self.network, self.items, self.fused = network, items, fused
+        self.cuda = network.device != "cpu"
+        if graph and not self.cuda:
+            raise ValueError("CUDA graphs need a CUDA device")
+        model, total = network.model, items * fused
+        self._lookups = {t: op.sizes["lookups"] for t, op in model.tables.items()}
+        width = sum(self._lookups.values())
+        rng = np.random.default_rng(seed)
+        columns = [draw_ids(rng, network.rows[t], (4 * total, n), "uniform") for t, n in self._lookups.items()]
+        self._host_ids = self._pinned(torch.from_numpy(np.concatenate(columns, 1)))
+        dense = model.dense_inputs
+        self._host_dense = self._pinned(torch.rand(4 * total, dense)) if dense else None
+        self._ids = torch.empty(total, width, dtype=torch.int64, device=network.device)
+        self._dense = torch.empty(total, dense, device=network.device) if dense else None
+        self._copy_in(0)
+        out = self.compute()
+        self._answer = self._pinned(torch.empty(out.shape))
+        self._graph: Any = None
+        if graph:
+            self._capture()
+
+    def _pinned(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.pin_memory() if self.cuda else tensor
+
+    def _copy_in(self, turn: int) -> None:
+        for q in range(self.fused):
+            first = (turn * self.fused + q) % (4 * self.fused) * self.items
+            here, there = slice(q * self.items, (q + 1) * self.items), slice(first, first + self.items)
+            self._ids[here].copy_(self._host_ids[there], non_blocking=True)
+            if self._dense is not None and self._host_dense is not None:
+                self._dense[here].copy_(self._host_dense[there], non_blocking=True)
+
+    @torch.inference_mode()
+    def feed(self) -> Feed:
+        """Ids by table, from the items' order in which they arrive."""
+        sizes = set(self._lookups.values())
+        if len(sizes) == 1:  # one kernel for all tables
+            by_table = self._ids.view(len(self._ids), len(self._lookups), sizes.pop()).transpose(0, 1).contiguous()
+            return Feed(self._dense, dict(zip(self._lookups, by_table.unbind(0), strict=True)))
+        parts = self._ids.split(list(self._lookups.values()), 1)
+        return Feed(self._dense, {t: part.contiguous() for t, part in zip(self._lookups, parts, strict=True)})
+
+    def compute(self) -> torch.Tensor:
+        """Reorder and run, on what lies on the device."""
+        return self.network.run(self.feed())
+
+    def _capture(self) -> None:
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                self.compute()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._graph_out = self.compute()
+        self._graph = graph
+
+    def synchronize(self) -> None:
+        """Wait until the device is done."""
+        if self.cuda:
+            torch.cuda.synchronize()
+
+    def __call__(self, turn: int) -> torch.Tensor:
+        """End to end: copy in, run, copy back, wait."""
+        self._copy_in(turn)
+        if self._graph is None:
+            out = self.compute()
+        else:
+            self._graph.replay()
+            out = self._graph_out
+        self._answer.copy_(out, non_blocking=True)
+        self.synchronize()
+        return self._answer
+
+    def copy_in(self, turn: int) -> None:
+        """Only the copies to the device."""
+        self._copy_in(turn)
+        self.synchronize()
+
+    def copy_back(self, turn: int) -> None:
+        """Only the copy of as many scores as the model gives back."""
+        del turn
+        self._answer.copy_(self._answer.to(self.network.device), non_blocking=True)
+        self.synchronize()
+
+    @torch.inference_mode()
+    def operator_seconds(self) -> np.ndarray:
+        """Seconds by role: CUDA events around each operator on a GPU, the wall clock elsewhere."""
+        if not self.cuda:
+            return self.network.run_timed(self.feed())[0]
+        feed, steps = self.feed(), self.network._steps
+        events = [torch.cuda.Event(enable_timing=True) for _ in range(len(steps) + 1)]
+        values: list[Any] = [None] * len(steps)
+        events[0].record()
+        for i, call, inputs, done in steps:
+            values[i] = call([values[j] for j in inputs], feed)
+            events[i + 1].record()
+            for j in done:
+                values[j] = None
+        torch.cuda.synchronize()
+        return self.network.by_role(np.array([a.elapsed_time(b) for a, b in zip(events, events[1:], strict=False)]) / 1e3)

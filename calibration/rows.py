@@ -1,0 +1,135 @@
+"""Raw measurements: one CSV row per measured thing, append-only, and a manifest for each run."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+COLUMNS = (
+    "run",  # names the manifest
+    "model",
+    "way",  # tight: a loop that does nothing else; served: sub-requests of a paced Poisson queue
+    "device",  # cpu or cuda
+    "scope",  # end_to_end, operator, copy_in or copy_back
+    "operator",  # role in the model's graph; empty for the whole model
+    "kind",
+    "count",  # operators that share the role
+    "batch",  # items of one sub-request or query
+    "ids",  # uniform or zipf
+    "busy",  # processes in tight loops, or workers behind the queue
+    "load",  # offered load per worker (served)
+    "mean_busy",  # workers busy during a service, itself included (served)
+    "host_busy",  # host processes in tight loops beside the accelerator
+    "fused",  # queries in one launch
+    "graph",  # 1: replayed as a CUDA graph
+    "table_scale",  # 1 is the published size; other rows are never fitted
+    "reps",
+    "median_s",
+    "mean_s",
+    "cv",
+    "p95_s",
+    "cpu_median_s",  # the same by the thread's CPU clock, which does not run while another process has the core
+    "cpu_mean_s",
+    "cpu_cv",
+    "dispatch_s",  # from one end of service to the next start with work waiting (served, median)
+    "loadavg",
+)
+
+
+class RowFile:
+    """Append rows to a CSV file, each flushed at once so that a killed run loses nothing."""
+
+    def __init__(self, path: Path, **common: Any) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = not path.exists() or path.stat().st_size == 0
+        self._file = path.open("a", newline="", encoding="utf-8")
+        self._writer = csv.DictWriter(self._file, COLUMNS, restval="", lineterminator="\n")
+        self._common = common
+        if new:
+            self._writer.writeheader()
+
+    def add(self, **values: Any) -> None:
+        """Write one row; floats keep six significant digits."""
+        row = {**self._common, "loadavg": os.getloadavg()[0], **values}
+        self._writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+        self._file.flush()
+
+
+def _output(*command: str) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def gpu_name() -> str:
+    """Name and driver of the first GPU, by nvidia-smi so that no CUDA context exists before a fork; empty if none."""
+    return _output("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader").split("\n")[0]
+
+
+def write_manifest(folder: Path, run: str, **extra: Any) -> dict[str, Any]:
+    """Write ``manifest-RUN.json``: what the rows of a run were measured on and how."""
+    import torch
+
+    cpu = dict(
+        (key.strip(), value.strip())
+        for key, _, value in (line.partition(":") for line in _output("lscpu").splitlines())
+        if key.strip()
+        in {"Model name", "CPU family", "Model", "Thread(s) per core", "Core(s) per socket", "Socket(s)", "Hypervisor vendor"}
+        or key.strip().endswith("cache")
+    )
+    pages = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    manifest = {
+        "schema": 1,
+        "run": run,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join(["python -m calibration", *sys.argv[1:]]),
+        "cpu": cpu,
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "transparent_hugepage": pages.read_text().strip() if pages.exists() else "",
+        "gpu": gpu_name(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads_per_process": torch.get_num_threads(),
+        "loadavg_at_start": os.getloadavg(),
+        **extra,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"manifest-{run}.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    return manifest
+
+
+def read_rows(folder: Path) -> list[dict[str, Any]]:
+    """All rows of a folder's CSV files, numbers as numbers, absent ones None.
+
+    Raises
+    ------
+    recqueue.errors.InputError
+        When there are none, or a file has other columns.
+    """
+    from recqueue.errors import InputError
+
+    text = {"run", "model", "way", "device", "scope", "operator", "kind", "ids"}
+    rows: list[dict[str, Any]] = []
+    for path in sorted(folder.glob("*.csv")):
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            if tuple(reader.fieldnames or ()) != COLUMNS:
+                raise InputError(f"{path}: columns {reader.fieldnames}; expected {list(COLUMNS)}")
+            for row in reader:
+                if None in row.values() or None in row:
+                    continue  # the last line of a killed run
+                rows.append({k: v if k in text else (float(v) if v else None) for k, v in row.items()})
+    if not rows:
+        raise InputError(f"{folder}: no measured rows; run 'python -m calibration measure' first")
+    return rows

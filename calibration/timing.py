@@ -1,0 +1,106 @@
+"""Clocks, repetitions, a time budget and neighbours that keep other cores busy."""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic, perf_counter, thread_time
+from typing import Any
+
+import numpy as np
+
+FORK = mp.get_context("fork")  # children share the tables' pages: allocated once, never written again
+
+
+class Budget:
+    """Seconds shared over things to do: each gets an equal part of what is left."""
+
+    def __init__(self, seconds: float) -> None:
+        self.end = monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds left."""
+        return self.end - monotonic()
+
+    def part(self, of: int) -> Budget:
+        """Return the budget of the next of ``of`` things."""
+        return Budget(self.left / of)
+
+
+def repeat(run: Callable[[int], Any], *, reps: int, extra_s: float = 0.15) -> tuple[np.ndarray, np.ndarray]:
+    """Time ``run(turn)`` at least ``reps`` times after a warm-up, and up to ten times that within ``extra_s``.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        Wall and CPU seconds of each repetition.
+    """
+    for turn in range(max(2, reps // 6)):
+        run(turn)
+    wall: list[float] = []
+    cpu: list[float] = []
+    start = monotonic()
+    while len(wall) < reps or (len(wall) < 10 * reps and monotonic() - start < extra_s):
+        w0, c0 = perf_counter(), thread_time()
+        run(len(wall) + reps)
+        c1, w1 = thread_time(), perf_counter()
+        wall.append(w1 - w0)
+        cpu.append(c1 - c0)
+    return np.array(wall), np.array(cpu)
+
+
+def summary(wall: np.ndarray, cpu: np.ndarray | None = None) -> dict[str, float]:
+    """Columns of a row from its repetitions."""
+    columns = {
+        "reps": len(wall),
+        "median_s": float(np.median(wall)),
+        "mean_s": float(wall.mean()),
+        "cv": float(wall.std() / wall.mean()) if wall.mean() > 0 else 0.0,
+        "p95_s": float(np.quantile(wall, 0.95)),
+    }
+    if cpu is not None and cpu.mean() > 0:
+        columns |= {
+            "cpu_median_s": float(np.median(cpu)),
+            "cpu_mean_s": float(cpu.mean()),
+            "cpu_cv": float(cpu.std() / cpu.mean()),
+        }
+    return columns
+
+
+def pin(worker: int) -> None:
+    """Keep this process on a core of its own, where there are enough cores for that to help."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) >= 4:
+        os.sched_setaffinity(0, {cores[worker % len(cores)]})
+
+
+@contextmanager
+def neighbours(count: int, run: Callable[[int], Any]) -> Iterator[None]:
+    """Keep ``count`` other processes in a loop of ``run(turn)`` while the block runs."""
+    stop, ready = FORK.Event(), FORK.Semaphore(0)
+
+    def loop(worker: int) -> None:
+        pin(worker)
+        turn = worker * 101
+        run(turn)
+        ready.release()
+        while not stop.is_set():
+            run(turn := turn + 1)
+
+    processes = [FORK.Process(target=loop, args=(w + 1,), daemon=True) for w in range(count)]
+    for process in processes:
+        process.start()
+    try:
+        for _ in processes:
+            if not ready.acquire(timeout=120):
+                raise RuntimeError("a neighbour process did not start")
+        yield
+    finally:
+        stop.set()
+        for process in processes:
+            process.join(timeout=30)
+            if process.is_alive():
+                process.kill()
