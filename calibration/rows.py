@@ -54,6 +54,7 @@ class RowFile:
         self._common = common
         if new:
             self._writer.writeheader()
+            self._file.flush()  # before a fork copies the buffer
 
     def add(self, **values: Any) -> None:
         """Write one row; floats keep six significant digits."""
@@ -127,8 +128,8 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
             if tuple(reader.fieldnames or ()) != COLUMNS:
                 raise InputError(f"{path}: columns {reader.fieldnames}; expected {list(COLUMNS)}")
             for row in reader:
-                if None in row.values() or None in row:
-                    continue  # the last line of a killed run
+                if None in row.values() or None in row or row["run"] == "run":
+                    continue  # the last line of a killed run, or the header of files joined end to end
                 rows.append({k: v if k in text else (float(v) if v else None) for k, v in row.items()})
     if not rows:
         raise InputError(f"{folder}: no measured rows; run 'python -m calibration measure' first")
