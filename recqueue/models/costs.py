@@ -9,8 +9,9 @@ each bag of a table has the same number of ids (the published Caffe2 code ships 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
 
@@ -118,3 +119,11 @@ def _cost(kind: Kind, sizes: tuple[tuple[str, int], ...]) -> Cost:
 def cost_of(operator: Operator) -> Cost:
     """Cost of an operator, each field a polynomial in :data:`b`."""
     return _cost(operator.kind, tuple((k, v) for k, v in operator.sizes.items() if k != "table"))
+
+
+def total_cost(operators: Iterable[Operator]) -> Cost:
+    """Sum of the costs of some operators; each field is zero or a polynomial in :data:`b`."""
+    counts = Counter(cost_of(op) for op in operators)
+    return Cost(
+        **{f.name: sum((n * getattr(cost, f.name) for cost, n in counts.items()), sp.S.Zero) for f in fields(Cost)}
+    )

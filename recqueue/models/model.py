@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -162,11 +162,9 @@ class Model:
 
         ``parameters`` counts a table again for each operator that reads it; ``table_storage_bytes`` does not.
         """
-        from recqueue.models.costs import Cost, cost_of
+        from recqueue.models.costs import total_cost
 
-        counts = Counter(cost_of(op) for op in self.operators if part in (None, op.part))
-        sums = {f.name: sum(n * getattr(cost, f.name) for cost, n in counts.items()) for f in fields(Cost)}
-        return Cost(**sums)
+        return total_cost(op for op in self.operators if part in (None, op.part))
 
     @cached_property
     def cost(self) -> Cost:
@@ -178,7 +176,7 @@ class Model:
 
         if isinstance(batch_size, bool) or int(batch_size) != batch_size or batch_size < 1:
             raise InputError(f"batch size {batch_size}; it must be a whole number of 1 or more")
-        return int(expression.subs(b, int(batch_size)) if hasattr(expression, "subs") else expression)
+        return int(expression.subs(b, int(batch_size)))
 
     def flops(self, batch_size: int) -> int:
         """Floating-point operations of a batch."""

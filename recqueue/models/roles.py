@@ -11,6 +11,8 @@ from recqueue.models.operators import Kind, Operator
 if TYPE_CHECKING:
     import networkx as nx
 
+    from recqueue.models.costs import Cost
+
 _LABELS = {
     Kind.DENSE_INPUT: "{width} features",
     Kind.EMBEDDING_BAG: "{rows:,} × {dim}, {lookups} {lookup}",
@@ -39,6 +41,13 @@ class Role:
     def kind(self) -> Kind:
         """Their kind."""
         return self.operators[0].kind
+
+    @property
+    def cost(self) -> Cost:
+        """Cost of all of them together, each field an expression in the batch size."""
+        from recqueue.models.costs import total_cost
+
+        return total_cost(self.operators)
 
     @property
     def shape(self) -> str:

@@ -17,7 +17,7 @@ from recqueue.models.roles import Role, role_graph
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-BOX_IN, ROW_IN, COLUMN_IN = (2.15, 0.38), 0.64, 2.35
+BOX_IN, ROW_IN, COLUMN_IN = (2.3, 0.38), 0.64, 2.5
 """Width and height of a box, and the distance of rows and columns, in inches at the size of ``model_figure``."""
 
 _COLOURS = {
