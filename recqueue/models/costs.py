@@ -117,12 +117,12 @@ def _cost(kind: Kind, sizes: tuple[tuple[str, int], ...]) -> Cost:
 
 
 def cost_of(operator: Operator) -> Cost:
-    """Cost of an operator, each field a polynomial in :data:`b`."""
+    """Cost of an operator, each field a polynomial in ``b``."""
     return _cost(operator.kind, tuple((k, v) for k, v in operator.sizes.items() if k != "table"))
 
 
 def total_cost(operators: Iterable[Operator]) -> Cost:
-    """Sum of the costs of some operators; each field is zero or a polynomial in :data:`b`."""
+    """Sum of the costs of some operators; each field is zero or a polynomial in ``b``."""
     counts = Counter(cost_of(op) for op in operators)
     return Cost(
         **{f.name: sum((n * getattr(cost, f.name) for cost, n in counts.items()), sp.S.Zero) for f in fields(Cost)}

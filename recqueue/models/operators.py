@@ -64,8 +64,8 @@ class Operator:
     kind : Kind
         What it does.
     sizes : mapping of str to int
-        Exactly the sizes that :data:`SIZES` lists for the kind. ``table`` is the number of an embedding table (0 or
-        more; two operators of the same table share its memory and its ids); all others are 1 or more.
+        Exactly the sizes that ``recqueue.models.SIZES`` lists for the kind. ``table`` is the number of an embedding
+        table (0 or more; two operators of the same table share its memory and its ids); all others are 1 or more.
     inputs : tuple of str
         Names of the operators whose outputs it reads, in order.
     after : tuple of str
