@@ -1,0 +1,157 @@
+"""``recqueue optimize``, ``evaluate``, ``simulate`` and ``max-rate``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from recqueue.cli.app import CANNOT_MEET_SLA, PASS, UNDECIDED
+from recqueue.errors import InputError
+
+if TYPE_CHECKING:
+    from recqueue.serving import Performance, Scenario
+
+
+def _scenario_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command its SCENARIO, ``--set`` and ``--json``."""
+    function = click.option("--json", "as_json", is_flag=True, help="Print the JSON record of schema 1.")(function)
+    function = click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Replace a value of the scenario, as in sla.latency_ms=50 or accelerator=null; repeatable.",
+    )(function)
+    return click.argument("scenario")(function)
+
+
+_QPS = click.option("--qps", type=float, help="Offered queries per second, instead of the scenario's.")
+
+
+def _load(source: str, settings: tuple[str, ...], *, ignore_policy: bool = False) -> Scenario:
+    from recqueue.io import load_scenario
+    from recqueue.io.document import parse_yaml
+
+    overrides = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise InputError(f"--set {setting!r}; give KEY=VALUE, for example --set sla.latency_ms=50")
+        overrides[key.strip()] = parse_yaml(value, f"--set {setting}")
+    return load_scenario(source, overrides=overrides, ignore_policy=ignore_policy)
+
+
+def _with_rate(scenario: Scenario, source: str, qps: float | None) -> Scenario:
+    """Scenario whose policy and rate are both known, or one line that says which is missing."""
+    if scenario.policy is None:
+        raise InputError(
+            f"{source}: policy: missing; give the policy to study, for example "
+            "'policy: {batch_size: 64, offload_threshold: 300}' (recqueue optimize finds the best one)"
+        )
+    if qps is None and scenario.qps is None:
+        raise InputError(f"{source}: qps: missing; give the offered rate with --qps or 'qps: 1000' in the scenario")
+    return scenario if qps is None else dataclasses.replace(scenario, qps=qps)
+
+
+def _show(performance: Performance, scenario: Scenario, *, as_json: bool) -> int:
+    if as_json:
+        from recqueue.cli.records import dumps, performance_record
+
+        click.echo(dumps(performance_record(performance, scenario)))
+    else:
+        from recqueue.cli.report import performance_report
+
+        performance_report(performance, scenario)
+    if performance.meets_sla is None:
+        return UNDECIDED
+    return PASS if performance.meets_sla else CANNOT_MEET_SLA
+
+
+@click.command()
+@_scenario_options
+@_QPS
+@click.pass_context
+def evaluate(ctx: click.Context, scenario: str, settings: tuple[str, ...], qps: float | None, *, as_json: bool) -> None:
+    """Latency, utilization and power of the policy in SCENARIO, by formula."""
+    from recqueue.analysis import evaluate as run
+
+    described = _with_rate(_load(scenario, settings), scenario, qps)
+    ctx.exit(_show(run(described), described, as_json=as_json))
+
+
+@click.command()
+@_scenario_options
+@_QPS
+@click.option("--queries", type=click.IntRange(min=100), default=200_000, show_default=True, help="Queries in all.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random streams.")
+@click.pass_context
+def simulate(
+    ctx: click.Context,
+    scenario: str,
+    settings: tuple[str, ...],
+    qps: float | None,
+    queries: int,
+    seed: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Simulate the policy in SCENARIO and give confidence intervals."""
+    from recqueue.simulate import simulate as run
+
+    described = _with_rate(_load(scenario, settings), scenario, qps)
+    ctx.exit(_show(run(described, queries=queries, seed=seed), described, as_json=as_json))
+
+
+@click.command("max-rate")
+@_scenario_options
+@click.pass_context
+def max_rate(ctx: click.Context, scenario: str, settings: tuple[str, ...], *, as_json: bool) -> None:
+    """Find the largest rate that the policy in SCENARIO carries within the SLA, by formula."""
+    from recqueue.analysis import max_rate as run
+
+    described = _load(scenario, settings)
+    if described.policy is None:
+        _with_rate(described, scenario, None)
+    found = run(described)
+    if as_json:
+        from recqueue.cli.records import dumps, max_rate_record
+
+        click.echo(dumps(max_rate_record(found, described)))
+    else:
+        from recqueue.cli.report import max_rate_report
+
+        max_rate_report(found, described)
+    ctx.exit(PASS if found.feasible else CANNOT_MEET_SLA)
+
+
+@click.command()
+@_scenario_options
+@click.option("--verify/--no-verify", default=True, help="Check the answer by simulation (the default).")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the simulations.")
+@click.pass_context
+def optimize(
+    ctx: click.Context, scenario: str, settings: tuple[str, ...], seed: int, *, verify: bool, as_json: bool
+) -> None:
+    """Find the batch size and offload threshold that carry the most queries within the SLA.
+
+    Every policy of the lattice is searched; the answer is verified by simulation and compared with the static and the
+    hill-climbed policy. The policy and the rate in SCENARIO are not used.
+    """
+    from recqueue.optimize import optimize as run
+
+    found = run(_load(scenario, settings, ignore_policy=True), verify=verify, seed=seed)
+    if as_json:
+        from recqueue.cli.records import dumps, optimization_record
+
+        click.echo(dumps(optimization_record(found)))
+    else:
+        from recqueue.cli.report import optimization_report
+
+        optimization_report(found)
+    if found.policy is None:
+        ctx.exit(CANNOT_MEET_SLA)
+    verdict = found.verification.verdict if found.verification else "pass"
+    ctx.exit({"pass": PASS, "fail": CANNOT_MEET_SLA}.get(verdict, UNDECIDED))

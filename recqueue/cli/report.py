@@ -1,0 +1,246 @@
+"""Results as one readable screen each."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from recqueue.profiles import LatencyCurve
+from recqueue.serving import Performance, Policy, Scenario
+from recqueue.workload import arrivals_label
+
+if TYPE_CHECKING:
+    from recqueue.analysis import MaxRate
+    from recqueue.optimize import Optimization
+
+PROVENANCE = {
+    "measured": "measured by this project",
+    "published": "published measurements of others",
+    "roofline": "MODELLED, NOT MEASURED (roofline)",
+    "given": "given in the scenario",
+}
+BASELINES = {"static": "static: largest query over all cores", "hill_climb": "hill climb on the simulator"}
+WIDTH = 110
+
+
+def console() -> Console:
+    """Console for reports: plain text in a pipe, at a width that does not depend on where it runs."""
+    probe = Console(highlight=False, markup=False, emoji=False)
+    return probe if probe.is_terminal else Console(highlight=False, markup=False, emoji=False, width=WIDTH)
+
+
+def _grid(rows: list[tuple[str, str | Text]]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, value in rows:
+        table.add_row(key, value)
+    return table
+
+
+def rate(value: float) -> str:
+    """Rate with as many digits as one needs: 12.3, 1,234."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _ms(seconds: float | None) -> str:
+    if seconds is None or not math.isfinite(seconds):
+        return "inf"
+    return f"{seconds * 1e3:,.1f}" if seconds >= 0.01 else f"{seconds * 1e3:.3g}"
+
+
+def _per_cent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def _percentile(scenario: Scenario) -> str:
+    return f"p{scenario.sla.percentile:g}"
+
+
+def _sla(scenario: Scenario) -> str:
+    return f"{_percentile(scenario)} <= {scenario.sla.latency_s * 1e3:g} ms"
+
+
+def _heading(scenario: Scenario) -> Text:
+    s, a = scenario.system, scenario.system.accelerator
+    machine = f"{s.cores} cores of {s.name}" + ("" if a is None else f" + {a.count} x {a.name}")
+    return Text(f"{scenario.name}: {scenario.model} on {machine}, {_sla(scenario)}", style="bold")
+
+
+def _workload(scenario: Scenario, qps: float) -> str:
+    z = scenario.sizes
+    return (
+        f"{z.name}: mean {z.mean:.4g} items, SCV {z.scv:.2g}, largest {z.max_items}; largest quarter of queries: "
+        f"{100 * z.share_of_largest_quarter:.0f} % of items; {arrivals_label(scenario.arrivals, qps)}"
+    )
+
+
+def _profiles(scenario: Scenario) -> list[tuple[str, str | Text]]:
+    def text(device: str, curve: LatencyCurve) -> Text:
+        label = PROVENANCE[curve.provenance]
+        low, high = curve.measured_range
+        out = Text(f"{device}: ").append(label, style="bold yellow" if curve.provenance == "roofline" else "")
+        return out.append(f", {low}..{high} items, cv {curve.cv:.2g}; {curve.source}")
+
+    s, a = scenario.system, scenario.system.accelerator
+    rows: list[tuple[str, str | Text]] = [("CPU profile", text(s.name, s.service))]
+    return rows if a is None else [*rows, ("accelerator", text(a.name, a.service))]
+
+
+def _latency_table(scenario: Scenario, results: list[tuple[str, Performance]]) -> Table:
+    own = _percentile(scenario)
+    columns = ["mean", "p50", "p95", "p99"] + ([own] if own not in ("p50", "p95", "p99") else [])
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("latency (ms)", no_wrap=True)
+    for name in columns:
+        table.add_column(name, justify="right")
+    intervals = any(p.interval_s for _, p in results)
+    if intervals:
+        table.add_column(f"95 % interval of {own}", justify="right")
+    for label, p in results:
+        cells = [_ms(p.latency_s.get(name)) for name in columns]
+        if intervals:
+            lo_hi = p.interval_s.get(own)
+            cells.append(f"{_ms(lo_hi[0])} .. {_ms(lo_hi[1])}" if lo_hi else "")
+        table.add_row(label, *cells)
+    return table
+
+
+def _load(p: Performance) -> str:
+    return (
+        f"CPU {_per_cent(p.utilization['cpu'])}"
+        + ("" if p.utilization["accelerator"] is None else f", accelerator {_per_cent(p.utilization['accelerator'])}")
+        + f"; offloaded {_per_cent(p.offloaded['queries'])} of queries, {_per_cent(p.offloaded['items'])} of items"
+    )
+
+
+def _power(p: Performance) -> str:
+    return "unknown" if p.power_w is None else f"{p.power_w:,.0f} W, {p.qps / p.power_w:.3g} queries/s per W"
+
+
+def _rates(qps: float, scenario: Scenario) -> str:
+    return f"{rate(qps)} queries/s = {rate(qps * scenario.sizes.mean)} items/s"
+
+
+def performance_report(p: Performance, scenario: Scenario) -> None:
+    """Print what evaluate or simulate found."""
+    meets = {True: "yes", False: "NO", None: "undecided: the interval contains the bound"}[p.meets_sla]
+    counted = (
+        "" if p.queries is None else f" ({p.queries:,} queries, {p.sub_requests or 0:,} sub-requests, seed {p.seed})"
+    )
+    rows: list[tuple[str, str | Text]] = [
+        ("policy", str(scenario.policy)),
+        ("rate", _rates(p.qps, scenario)),
+        ("keeps SLA", f"{meets}; {p.status}" if p.status != "ok" else meets),
+        ("utilization", _load(p)),
+        ("power", _power(p)),
+        ("workload", _workload(scenario, p.qps)),
+        *_profiles(scenario),
+        ("method", p.method + counted),
+        *(("note", note) for note in p.notes),
+    ]
+    out = console()
+    out.print(_heading(scenario))
+    out.print(_grid(rows[:3]))
+    out.print(_latency_table(scenario, [({"evaluate": "formula"}.get(p.kind, "simulation"), p)]))
+    out.print(_grid(rows[3:]))
+
+
+def max_rate_report(r: MaxRate, scenario: Scenario) -> None:
+    """Print the largest rate of a policy and what stops it."""
+    p = r.performance
+    found = _rates(r.qps, scenario) if r.feasible else "none: the SLA cannot be met at any rate"
+    out = console()
+    out.print(_heading(scenario))
+    out.print(_grid([("policy", str(scenario.policy)), ("largest rate", found), ("binds", f"{r.limit}: {r.reason}")]))
+    out.print(_latency_table(scenario, [("formula", p)]))
+    out.print(
+        _grid(
+            [
+                ("utilization", _load(p)),
+                ("power", _power(p)),
+                ("workload", _workload(scenario, r.qps)),
+                *_profiles(scenario),
+                ("method", p.method),
+            ]
+        )
+    )
+
+
+def optimization_report(r: Optimization) -> None:
+    """Print what was chosen, what it buys, how sure that is, and what binds."""
+    scenario, out = r.scenario, console()
+    out.print(_heading(scenario))
+    if r.policy is None:
+        out.print(
+            _grid([("answer", Text("NO POLICY KEEPS THE SLA", style="bold red")), ("binds", f"{r.limit}: {r.reason}")])
+        )
+    else:
+        formula = f" (by formula alone {rate(r.formula_qps)})" if r.formula_qps != r.qps else ""
+        out.print(
+            _grid(
+                [
+                    ("best policy", Text(str(r.policy), style="bold")),
+                    ("carries", _rates(r.qps, scenario) + formula),
+                    ("verified", _verdict(r)),
+                    ("binds", f"{r.limit}: {r.reason}"),
+                ]
+            )
+        )
+        out.print()
+        out.print(_comparison(r))
+    p, v = r.performance, r.verification
+    if p is not None:
+        out.print()
+        out.print(_latency_table(scenario, [("formula", p)] + ([("simulation", v.performance)] if v else [])))
+    out.print()
+    rows: list[tuple[str, str | Text]] = [] if p is None else [("utilization", _load(p)), ("power", _power(p))]
+    out.print(
+        _grid(
+            [
+                *rows,
+                ("workload", _workload(scenario, r.qps)),
+                *_profiles(scenario),
+                ("search", f"{r.evaluations:,} policies evaluated, {r.seconds:.1f} s"),
+                *(("note", note) for note in (p.notes if p else ())),
+            ]
+        )
+    )
+
+
+def _verdict(r: Optimization) -> Text:
+    v, own = r.verification, _percentile(r.scenario)
+    if v is None:
+        return Text("not asked for; this is the formula's answer", style="yellow")
+    lo, hi = v.interval_s
+    back = "" if not v.steps_back else f"; stepped back {v.steps_back} time{'s' if v.steps_back > 1 else ''} in rate"
+    style = {"pass": "bold green", "fail": "bold red"}.get(v.verdict, "bold yellow")
+    return Text(v.verdict.upper(), style=style).append(
+        f": simulated {own} {_ms(v.performance.latency_s.get(own))} ms, 95 % interval {_ms(lo)} .. {_ms(hi)} ms, from "
+        f"{v.replications} runs, {v.queries:,} queries, {v.sub_requests:,} sub-requests{back}",
+        style="not bold",
+    )
+
+
+def _comparison(r: Optimization) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("compared with", no_wrap=True)
+    for name in ("batch size", "offload from", "queries/s", "this is"):
+        table.add_column(name, justify="right")
+
+    def add(label: str, policy: Policy | None, qps: float, gain: str) -> None:
+        threshold = policy.offload_threshold if policy else None
+        knobs = (
+            ("-", "-") if policy is None else (str(policy.batch_size), "never" if threshold is None else str(threshold))
+        )
+        table.add_row(label, *knobs, rate(qps), gain)
+
+    add("this policy", r.policy, r.qps, "")
+    for name, b in r.baselines.items():
+        gain = f"{r.qps / b.qps:.2f} x as much" if b.qps > 0 else "the only one"
+        add(BASELINES.get(name, name), b.policy, b.qps, gain)
+    return table

@@ -1,0 +1,275 @@
+"""Scenario files (schema 1) to Scenario values."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from recqueue import profiles
+from recqueue.errors import InputError, OutsideMeasuredRangeWarning
+from recqueue.io import schema
+from recqueue.io.document import parse_yaml, with_overrides
+from recqueue.io.messages import explain, near_miss
+from recqueue.io.tables import read_sizes, read_text, read_timestamps
+from recqueue.profiles import NO_CONTENTION, Contention, LatencyCurve, Profile
+from recqueue.serving import Accelerator, Policy, Power, Scenario, Sla, System
+from recqueue.workload import (
+    MEDIUM_TARGETS_S,
+    Arrivals,
+    QuerySizes,
+    fixed_sizes,
+    latency_target_s,
+    lognormal_sizes,
+    mlperf_sizes,
+    normal_sizes,
+    production_sizes,
+    sizes_from_pmf,
+    trace_arrivals,
+)
+
+
+def packaged_scenarios() -> tuple[str, ...]:
+    """Names of the packaged scenarios."""
+    folder = files("recqueue") / "data" / "scenarios"
+    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")))
+
+
+def template() -> str:
+    """Text of a commented scenario that loads and runs as it is."""
+    return (files("recqueue") / "data" / "template.yaml").read_text(encoding="utf-8")
+
+
+def load_scenario(
+    source: str | Path, *, overrides: Mapping[str, Any] | None = None, ignore_policy: bool = False
+) -> Scenario:
+    """Read a scenario from a YAML file, or a packaged one by name.
+
+    Parameters
+    ----------
+    source : str or path
+        A packaged name (which comes first) or a file. Files named inside it are relative to its folder.
+    overrides : mapping or None
+        Dotted key -> value, replacing what the file says: ``{"accelerator": None, "sla.latency_ms": 50}``.
+    ignore_policy : bool
+        Leave the policy out, as one does to look for the best one.
+
+    Returns
+    -------
+    Scenario
+
+    Raises
+    ------
+    InputError
+        One line with file, key, value, what is allowed and the likely fix.
+
+    Examples
+    --------
+    >>> import recqueue
+    >>> recqueue.load_scenario("dlrm-rmc1").sla
+    Sla(percentile=95.0, latency_s=0.1)
+    """
+    name, packaged = str(source), packaged_scenarios()
+    if name in packaged:
+        text = (files("recqueue") / "data" / "scenarios" / f"{name}.yaml").read_text(encoding="utf-8")
+        where, stem, folder = f"scenario {name}", name, Path()
+    else:
+        path = Path(source)
+        if not path.exists() and path.suffix not in (".yaml", ".yml") and len(path.parts) < 2:
+            raise InputError(
+                f"scenario {name!r}: neither a file nor a packaged scenario; packaged: {', '.join(packaged)}"
+                + near_miss(name, packaged)
+            )
+        text = read_text(path, "a scenario, a YAML file ('recqueue init FILE' writes one)")
+        where, stem, folder = name, path.stem, path.parent
+    document = parse_yaml(text, where)
+    if document is None:
+        raise InputError(f"{where}: the file is empty; 'recqueue init FILE' writes a scenario to start from")
+    if not isinstance(document, dict):
+        raise InputError(
+            f"{where}: holds {type(document).__name__} {str(document)[:40]!r}; it must be a mapping of keys such as "
+            "'schema: 1' ('recqueue init FILE' writes one)"
+        )
+    with _at(where):
+        document = with_overrides(document, overrides or {})
+    return scenario_from_mapping(document, name=stem, where=where, folder=folder, ignore_policy=ignore_policy)
+
+
+def scenario_from_mapping(
+    document: Mapping[str, Any],
+    *,
+    name: str = "scenario",
+    where: str = "scenario",
+    folder: Path | None = None,
+    ignore_policy: bool = False,
+) -> Scenario:
+    """Build a scenario from the content of a scenario file; ``where`` starts its error lines."""
+    with _at(where):
+        try:
+            d = schema.Document.model_validate(dict(document))
+        except ValidationError as error:
+            raise InputError(explain(error)) from None
+        policy = None
+        if d.policy is not None and not ignore_policy:
+            policy = Policy(d.policy.batch_size, d.policy.offload_threshold)
+        return Scenario(
+            name=name,
+            model=d.model or "custom",
+            system=_system(d),
+            sizes=_sizes(d.workload.sizes, folder or Path()),
+            arrivals=_arrivals(d.workload.arrivals, folder or Path()),
+            policy=policy,
+            sla=_sla(d),
+            qps=d.qps,
+        )
+
+
+@contextmanager
+def _at(where: str) -> Iterator[None]:
+    """Start the line of any InputError with where it happened."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _sla(d: schema.Document) -> Sla:
+    if isinstance(d.sla, str):
+        with _at("sla"):
+            return Sla(latency_s=latency_target_s(d.model or "custom", d.sla))
+    return Sla(percentile=d.sla.percentile, latency_s=d.sla.latency_ms / 1e3)
+
+
+def _curve(table: schema.Table, key: str) -> LatencyCurve:
+    with _at(key):
+        return LatencyCurve(
+            items=tuple(table.batch_size),
+            seconds=tuple(ms / 1e3 for ms in table.latency_ms),
+            cv=table.cv,
+            provenance="given",
+            source=f"{key} of the scenario",
+        )
+
+
+def _profile(d: schema.Document, device: str, key: str, kind: str) -> Profile:
+    """Load the packaged profile of the model on a device, or say in one line which ones there are."""
+    if d.model is None:
+        raise InputError(
+            f"model: missing; name a packaged one ({', '.join(MEDIUM_TARGETS_S)}), or give a table 'service'"
+        )
+    pairs = profiles.available()
+    models = sorted({m for m, _, _ in pairs})
+    if d.model not in models:
+        hint = near_miss(d.model, models) or f", or your own times under service.{kind}"
+        raise InputError(f"model {d.model!r}: no such packaged model; allowed: {', '.join(models)}{hint}")
+    devices = [h for m, h, _ in pairs if m == d.model and profiles.hardware(h).kind == kind]
+    if device not in devices:
+        hint = near_miss(device, devices) or f", or your own times under service.{kind}"
+        raise InputError(f"{key} {device!r}: no profile of {d.model} on it; allowed: {', '.join(devices)}{hint}")
+    return profiles.load(d.model, device)
+
+
+def _power(device: str, share: float = 1.0) -> Power | None:
+    if device not in profiles.hardware_names():
+        return None
+    h = profiles.hardware(device)
+    if h.idle_w is None or h.busy_w is None:
+        return None
+    return Power(idle_w=h.idle_w * share, busy_w=h.busy_w * share, source=h.power_source)
+
+
+def _system(d: schema.Document) -> System:
+    cpu = d.server.cpu
+    given = d.service.cpu
+    profile = None if given else _profile(d, cpu, "server.cpu", "cpu")
+    known = cpu in profiles.hardware_names() and profiles.hardware(cpu).kind == "cpu"
+    cores = d.server.cores or (profiles.hardware(cpu).cores if known else None)
+    if cores is None:
+        raise InputError(f"server.cores: missing, and {cpu!r} is not packaged hardware; give the number of cores")
+    contention = _contention(d, profile)
+    if cores > contention.busy[-1] > 1:
+        warnings.warn(
+            f"server.cores {cores} but contention is known for 1..{contention.busy[-1]} busy cores; beyond, the last "
+            "factor is kept",
+            OutsideMeasuredRangeWarning,
+            stacklevel=2,
+        )
+    overhead_us = d.server.dispatch_overhead_us
+    return System(
+        name=cpu,
+        cores=cores,
+        service=profile.service if profile else _curve(given, "service.cpu"),  # type: ignore[arg-type]
+        contention=contention,
+        dispatch_overhead_s=(
+            overhead_us / 1e6 if overhead_us is not None else profile.dispatch_overhead_s if profile else 0.0
+        ),
+        accelerator=_accelerator(d),
+        power=_power(cpu, cores / profiles.hardware(cpu).cores) if known else None,
+    )
+
+
+def _contention(d: schema.Document, profile: Profile | None) -> Contention:
+    asked = d.server.contention
+    if isinstance(asked, schema.ContentionTable):
+        with _at("server.contention"):
+            return Contention(busy=tuple(asked.busy), factor=tuple(asked.factor))
+    if asked == "none" or (asked is None and profile is None):
+        return NO_CONTENTION
+    if profile is None:
+        with _at("server.contention 'measured' with your own service.cpu (use 'none' or a table if that is not meant)"):
+            profile = _profile(d, d.server.cpu, "server.cpu", "cpu")
+    return profile.contention
+
+
+def _accelerator(d: schema.Document) -> Accelerator | None:
+    a = d.accelerator
+    if a is None:
+        return None
+    if a.max_fused_queries > 1:
+        raise InputError(
+            f"accelerator.max_fused_queries {a.max_fused_queries}; fusing queries is not supported by this version; "
+            "allowed: 1"
+        )
+    given = d.service.accelerator
+    curve = (
+        _curve(given, "service.accelerator")
+        if given
+        else _profile(d, a.device, "accelerator.device", "accelerator").service
+    )
+    return Accelerator(name=a.device, service=curve, count=a.count, power=_power(a.device))
+
+
+def _sizes(s: Any, folder: Path) -> QuerySizes:
+    with _at("workload.sizes"):
+        match s:
+            case schema.Mlperf():
+                return mlperf_sizes()
+            case schema.Production():
+                return production_sizes()
+            case schema.Lognormal():
+                return lognormal_sizes(s.mean_log, s.sigma_log, s.max)
+            case schema.Normal():
+                return normal_sizes(s.mean, s.sd, s.max)
+            case schema.Fixed():
+                return fixed_sizes(s.items)
+            case schema.Pmf():
+                return sizes_from_pmf(s.items, s.weight)
+            case _:
+                return read_sizes(folder / s.file)
+
+
+def _arrivals(a: Any, folder: Path) -> Arrivals:
+    with _at("workload.arrivals"):
+        match a:
+            case schema.Renewal():
+                return Arrivals(process="renewal", gap_scv=a.scv)
+            case schema.Trace():
+                with _at(a.file):
+                    return trace_arrivals(read_timestamps(folder / a.file))
+            case _:
+                return Arrivals(process=a.process)
