@@ -93,7 +93,7 @@ def performance_record(p: Performance, scenario: Scenario) -> dict[str, Any]:
         "utilization": p.utilization,
         "offloaded": p.offloaded,
         "power_w": p.power_w,
-        "qps_per_w": p.qps / p.power_w if p.power_w else None,
+        "qps_per_w": p.qps / p.power_w if p.power_w and p.stable else None,
         "meets_sla": p.meets_sla,
         "stable": p.stable,
         "status": p.status,
@@ -107,9 +107,13 @@ def performance_record(p: Performance, scenario: Scenario) -> dict[str, Any]:
 
 
 def max_rate_record(r: MaxRate, scenario: Scenario) -> dict[str, Any]:
-    """Largest rate of a policy, and what stops it."""
-    record = performance_record(r.performance, scenario)
-    return {**record, "kind": "max-rate", "qps": r.qps, "limit": r.limit, "reason": r.reason, "feasible": r.feasible}
+    """Largest rate of a policy, and what stops it; the figures at that rate are missing when there is none."""
+    p = r.performance
+    figures = {"policy": policy_record(scenario.policy), **scenario_record(scenario, r.qps)}
+    if p is not None:
+        figures = performance_record(p, scenario)
+    head = {"schema": SCHEMA, "kind": "max-rate", "qps": r.qps}
+    return {**figures, **head, "limit": r.limit, "reason": r.reason, "feasible": r.feasible}
 
 
 def optimization_record(r: Optimization) -> dict[str, Any]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -27,10 +30,15 @@ BASELINES = {"static": "static: largest query over all cores", "hill_climb": "hi
 WIDTH = 110
 
 
-def console() -> Console:
-    """Console for reports: plain text in a pipe, at a width that does not depend on where it runs."""
-    probe = Console(highlight=False, markup=False, emoji=False)
-    return probe if probe.is_terminal else Console(highlight=False, markup=False, emoji=False, width=WIDTH)
+@contextmanager
+def _screen() -> Iterator[Console]:
+    """Yield a console whose lines are shown at the end without padding; in a pipe the width is always the same."""
+    out = Console(highlight=False, markup=False, emoji=False)
+    if not out.is_terminal:
+        out.width = WIDTH
+    with out.capture() as capture:
+        yield out
+    click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
 def _grid(rows: list[tuple[str, str | Text]]) -> Table:
@@ -68,7 +76,8 @@ def _sla(scenario: Scenario) -> str:
 def _heading(scenario: Scenario) -> Text:
     s, a = scenario.system, scenario.system.accelerator
     machine = f"{s.cores} cores of {s.name}" + ("" if a is None else f" + {a.count} x {a.name}")
-    return Text(f"{scenario.name}: {scenario.model} on {machine}, {_sla(scenario)}", style="bold")
+    name = scenario.model if scenario.name == scenario.model else f"{scenario.name}: {scenario.model}"
+    return Text(f"{name} on {machine}, {_sla(scenario)}", style="bold")
 
 
 def _workload(scenario: Scenario, qps: float) -> str:
@@ -119,7 +128,9 @@ def _load(p: Performance) -> str:
 
 
 def _power(p: Performance) -> str:
-    return "unknown" if p.power_w is None else f"{p.power_w:,.0f} W, {p.qps / p.power_w:.3g} queries/s per W"
+    if p.power_w is None:
+        return "unknown (no power figures for this hardware)"
+    return f"{p.power_w:,.0f} W" + (f", {p.qps / p.power_w:.3g} queries/s per W" if p.stable else " at saturation")
 
 
 def _rates(qps: float, scenario: Scenario) -> str:
@@ -143,73 +154,60 @@ def performance_report(p: Performance, scenario: Scenario) -> None:
         ("method", p.method + counted),
         *(("note", note) for note in p.notes),
     ]
-    out = console()
-    out.print(_heading(scenario))
-    out.print(_grid(rows[:3]))
-    out.print(_latency_table(scenario, [({"evaluate": "formula"}.get(p.kind, "simulation"), p)]))
-    out.print(_grid(rows[3:]))
+    with _screen() as out:
+        out.print(_heading(scenario))
+        out.print(_grid(rows[:3]))
+        out.print(_latency_table(scenario, [("formula" if p.kind == "evaluate" else "simulation", p)]))
+        out.print(_grid(rows[3:]))
 
 
 def max_rate_report(r: MaxRate, scenario: Scenario) -> None:
     """Print the largest rate of a policy and what stops it."""
     p = r.performance
     found = _rates(r.qps, scenario) if r.feasible else "none: the SLA cannot be met at any rate"
-    out = console()
-    out.print(_heading(scenario))
-    out.print(_grid([("policy", str(scenario.policy)), ("largest rate", found), ("binds", f"{r.limit}: {r.reason}")]))
-    out.print(_latency_table(scenario, [("formula", p)]))
-    out.print(
-        _grid(
-            [
-                ("utilization", _load(p)),
-                ("power", _power(p)),
-                ("workload", _workload(scenario, r.qps)),
-                *_profiles(scenario),
-                ("method", p.method),
-            ]
+    known: list[tuple[str, str | Text]] = [] if p is None else [("utilization", _load(p)), ("power", _power(p))]
+    rows = [*known, ("workload", _workload(scenario, r.qps)), *_profiles(scenario)]
+    with _screen() as out:
+        out.print(_heading(scenario))
+        out.print(
+            _grid([("policy", str(scenario.policy)), ("largest rate", found), ("binds", f"{r.limit}: {r.reason}")])
         )
-    )
+        if p is not None:
+            out.print(_latency_table(scenario, [("formula", p)]))
+            rows += [("method", p.method), *(("note", note) for note in p.notes)]
+        out.print(_grid(rows))
 
 
 def optimization_report(r: Optimization) -> None:
     """Print what was chosen, what it buys, how sure that is, and what binds."""
-    scenario, out = r.scenario, console()
-    out.print(_heading(scenario))
-    if r.policy is None:
-        out.print(
-            _grid([("answer", Text("NO POLICY KEEPS THE SLA", style="bold red")), ("binds", f"{r.limit}: {r.reason}")])
-        )
-    else:
-        formula = f" (by formula alone {rate(r.formula_qps)})" if r.formula_qps != r.qps else ""
+    scenario, p, v = r.scenario, r.performance, r.verification
+    binds: tuple[str, str | Text] = ("binds", f"{r.limit}: {r.reason}")
+    known: list[tuple[str, str | Text]] = [] if p is None else [("utilization", _load(p)), ("power", _power(p))]
+    with _screen() as out:
+        out.print(_heading(scenario))
+        if r.policy is None:
+            out.print(_grid([("answer", Text("NO POLICY KEEPS THE SLA", style="bold red")), binds]))
+        else:
+            formula = "" if r.formula_qps == r.qps else f" (by formula alone {rate(r.formula_qps)} queries/s)"
+            carries = _rates(r.qps, scenario) + formula
+            policy = Text(str(r.policy), style="bold")
+            out.print(_grid([("best policy", policy), ("carries", carries), ("verified", _verdict(r)), binds]))
+            out.print()
+            out.print(_comparison(r))
+        out.print()
+        if p is not None:
+            out.print(_latency_table(scenario, [("formula", p)] + ([("simulation", v.performance)] if v else [])))
         out.print(
             _grid(
                 [
-                    ("best policy", Text(str(r.policy), style="bold")),
-                    ("carries", _rates(r.qps, scenario) + formula),
-                    ("verified", _verdict(r)),
-                    ("binds", f"{r.limit}: {r.reason}"),
+                    *known,
+                    ("workload", _workload(scenario, r.qps)),
+                    *_profiles(scenario),
+                    ("search", f"{r.evaluations:,} policies evaluated, {r.seconds:.1f} s"),
+                    *(("note", note) for note in (p.notes if p else ())),
                 ]
             )
         )
-        out.print()
-        out.print(_comparison(r))
-    p, v = r.performance, r.verification
-    if p is not None:
-        out.print()
-        out.print(_latency_table(scenario, [("formula", p)] + ([("simulation", v.performance)] if v else [])))
-    out.print()
-    rows: list[tuple[str, str | Text]] = [] if p is None else [("utilization", _load(p)), ("power", _power(p))]
-    out.print(
-        _grid(
-            [
-                *rows,
-                ("workload", _workload(scenario, r.qps)),
-                *_profiles(scenario),
-                ("search", f"{r.evaluations:,} policies evaluated, {r.seconds:.1f} s"),
-                *(("note", note) for note in (p.notes if p else ())),
-            ]
-        )
-    )
 
 
 def _verdict(r: Optimization) -> Text:
