@@ -27,6 +27,10 @@ COMMANDS = {
 }
 
 
+class _Interrupted(Exception):
+    """Ctrl-C, kept from click, which would print an empty line for it."""
+
+
 class LazyGroup(click.Group):
     """A group that imports a command when it runs, and ends every error as one line and an exit code."""
 
@@ -47,6 +51,13 @@ class LazyGroup(click.Group):
         """List the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise _Interrupted from None
 
     def main(  # type: ignore[override]
         self,
@@ -75,8 +86,8 @@ class LazyGroup(click.Group):
             return _fail(str(error), CANNOT_MEET_SLA)
         except RecqueueError as error:
             return _fail(str(error), BAD_INPUT)
-        except (KeyboardInterrupt, click.Abort):
-            return _fail("interrupted; nothing was changed", INTERRUPTED)
+        except (_Interrupted, KeyboardInterrupt, click.Abort):
+            return _fail("interrupted", INTERRUPTED)
         except BrokenPipeError:
             # The reader of our output has gone (as with `| head`); point stdout elsewhere so that exit is silent.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
