@@ -1,0 +1,184 @@
+"""Scenario -> Performance by formula, and the largest rate that keeps the promise."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.optimize import brentq
+
+from recqueue.analysis.pools import Costs, contention_factors, loads, mixture
+from recqueue.errors import InputError, OutOfValidityError, OutsideMeasuredRangeWarning, UnstableQueueError
+from recqueue.queueing import forkjoin
+from recqueue.serving.performance import Performance
+from recqueue.serving.policy import Policy
+from recqueue.serving.scenario import Scenario
+
+Limit = Literal["cpu", "accelerator", "latency"]
+
+METHOD = "M^X/G/k fork-join on the cores, M/G/k on the accelerator, mixed over query sizes"
+_RATE_TOLERANCE = 1e-4
+_CLOSEST_TO_SATURATION = 0.999
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaxRate:
+    """The largest rate at which a policy keeps the promise.
+
+    Attributes
+    ----------
+    qps : float
+        Queries per second; 0 when no rate keeps it.
+    performance : Performance or None
+        At that rate; None when infeasible.
+    limit : {"cpu", "accelerator", "latency"}
+        What binds: a pool whose utilization is at least 0.9 (the busier one), else the latency of the work itself.
+    reason : str
+        The same as a sentence with numbers.
+    feasible : bool
+        Whether any rate keeps the promise.
+    """
+
+    qps: float
+    performance: Performance | None
+    limit: Limit
+    reason: str
+    feasible: bool
+
+
+def _policy(scenario: Scenario, asked_by: str) -> Policy:
+    if scenario.policy is None:
+        raise InputError(f"{asked_by}: the scenario has no policy; give policy.batch_size (and offload_threshold)")
+    return scenario.policy
+
+
+def evaluate(scenario: Scenario, *, qps: float | None = None) -> Performance:
+    """Latency quantiles, utilization and power of a scenario under its policy, by formula.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        Must hold a policy.
+    qps : float, optional
+        Offered queries per second; the scenario's own by default.
+
+    Returns
+    -------
+    Performance
+        With infinite latencies and the numbers in ``status`` when a pool is saturated.
+
+    Raises
+    ------
+    InputError
+        When the policy or the rate is missing or not usable.
+    OutOfValidityError
+        When a pool is so close to saturation that the formulas cannot be evaluated.
+    """
+    policy, rate = _policy(scenario, "evaluate"), scenario.qps if qps is None else qps
+    if rate is None or not (np.isfinite(rate) and rate > 0):
+        raise InputError(f"evaluate: qps {rate}; give a finite rate above 0 queries per second")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", OutsideMeasuredRangeWarning)
+        costs = Costs.of(scenario)
+    system, sla = scenario.system, scenario.sla
+    work = loads(scenario, policy, costs)
+    cpu_limit, accelerator_limit = work.saturation_qps(scenario)
+    ranks = {"p50": 0.5, "p95": 0.95, "p99": 0.99, f"p{sla.percentile:g}": sla.percentile / 100}
+    cpu, accelerator = rate / cpu_limit, rate / accelerator_limit
+    try:
+        parts = mixture(scenario, policy, rate, costs)
+    except UnstableQueueError:
+        latency = dict.fromkeys(["mean", *ranks], np.inf)
+        status = (
+            f"unstable: at {rate:.6g} queries/s the load is {cpu:.3f} of what the {system.cores} cores can do and "
+            f"{accelerator:.3f} of what the accelerator can do; stay below {min(cpu_limit, accelerator_limit):.6g} queries/s"
+        )
+    else:
+        latency = {"mean": forkjoin.mean(parts), **{k: forkjoin.quantile(parts, r) for k, r in ranks.items()}}
+        status = "ok"
+        busy = rate * work.cpu_work_s
+        if busy > 0:
+            cpu = busy * contention_factors(busy, system.contention, system.cores)[1] / system.cores
+    stable = status == "ok"
+    return Performance(
+        kind="evaluate",
+        method=METHOD,
+        qps=rate,
+        latency_s=latency,
+        utilization={"cpu": cpu, "accelerator": accelerator if system.accelerator else None},
+        offloaded={"queries": work.share_offloaded, "items": work.items_offloaded},
+        power_w=system.power_w(cpu, accelerator),
+        meets_sla=latency[f"p{sla.percentile:g}"] <= sla.latency_s,
+        status=status,
+        stable=stable,
+        notes=tuple(str(w.message) for w in caught),
+    )
+
+
+def on_time(scenario: Scenario, policy: Policy, qps: float, costs: Costs) -> float:
+    """Share of queries answered within the latency bound at ``qps``; 0 when a pool is saturated or nearly so."""
+    bound = scenario.sla.latency_s
+    if qps >= _CLOSEST_TO_SATURATION * min(loads(scenario, policy, costs).saturation_qps(scenario)):
+        return 0.0
+    try:
+        return sum(w * r.cdf(bound) for w, r in mixture(scenario, policy, qps, costs, horizon_s=bound))
+    except (UnstableQueueError, OutOfValidityError):
+        return 0.0
+
+
+def largest_rate(scenario: Scenario, policy: Policy, costs: Costs, *, known_feasible: float = 0.0) -> float:
+    """Largest rate at which the promise is kept, to a relative 1e-4, 0 when there is none."""
+    goal = scenario.sla.percentile / 100
+    top = _CLOSEST_TO_SATURATION * min(loads(scenario, policy, costs).saturation_qps(scenario))
+    low = known_feasible or 1e-3 * top
+    if not known_feasible and on_time(scenario, policy, low, costs) < goal:
+        return 0.0
+
+    def gap(rate: float) -> float:
+        return on_time(scenario, policy, rate, costs) - goal
+
+    if low >= top:
+        return low
+    if gap(top * (1 - 1e-9)) >= 0:
+        return top
+    return float(brentq(gap, low, top, xtol=top * _RATE_TOLERANCE, rtol=1e-5)) * (1 - _RATE_TOLERANCE)
+
+
+def max_rate(scenario: Scenario) -> MaxRate:
+    """Largest queries per second that the policy of a scenario carries under its SLA, by formula.
+
+    Returns
+    -------
+    MaxRate
+        Infeasible is an answer: the latency at almost no load and the gap to the bound are in ``reason``.
+
+    Raises
+    ------
+    InputError
+        When the scenario has no policy.
+    """
+    policy = _policy(scenario, "max-rate")
+    costs = Costs.of(scenario)
+    work = loads(scenario, policy, costs)
+    limits = work.saturation_qps(scenario)
+    sla = scenario.sla
+    rate = largest_rate(scenario, policy, costs)
+    if rate == 0:
+        idle = evaluate(scenario, qps=1e-3 * min(limits)).latency_s[f"p{sla.percentile:g}"]
+        return MaxRate(
+            qps=0.0,
+            performance=None,
+            limit="latency",
+            feasible=False,
+            reason=f"infeasible: with {policy} the p{sla.percentile:g} is {idle * 1e3:.3g} ms with almost no load, "
+            f"{idle / sla.latency_s:.2f} times the bound of {sla.latency_s * 1e3:.3g} ms",
+        )
+    performance = evaluate(scenario, qps=rate)
+    use = {"cpu": rate / limits[0], "accelerator": rate / limits[1]}
+    name: Limit = "cpu" if use["cpu"] >= use["accelerator"] else "accelerator"
+    limit: Limit = name if use[name] >= 0.9 else "latency"
+    pool = {"cpu": f"the {scenario.system.cores} cores", "accelerator": "the accelerator", "latency": ""}[name]
+    reason = f"{pool} would saturate at {min(limits):.6g} queries/s; the p{sla.percentile:g} bound stops at {use[name]:.1%} of that"
+    return MaxRate(qps=rate, performance=performance, limit=limit, reason=reason, feasible=True)

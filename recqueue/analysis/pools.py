@@ -1,0 +1,180 @@
+"""Scenario -> queues: what each pool of servers is offered, and its response distribution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+
+from recqueue.profiles.contention import Contention
+from recqueue.queueing.forkjoin import Response, SplitQueries, response
+from recqueue.queueing.mgk import erlang_c
+from recqueue.serving.policy import Policy
+from recqueue.serving.scenario import Scenario
+from recqueue.workload.arrivals import gap_scv
+
+_KINDS = 192
+"""Most kinds of query that the mathematics distinguishes; sizes of equal split are joined beyond it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Costs:
+    """Service times of a scenario, read from its tables once.
+
+    Attributes
+    ----------
+    core_s : numpy.ndarray
+        ``core_s[b]``: seconds of a sub-request of b items on a core with no other busy; ``core_s[0] = 0``.
+    accelerator_s : numpy.ndarray
+        ``accelerator_s[n]`` of a whole query, or empty.
+    """
+
+    core_s: NDArray[np.float64]
+    accelerator_s: NDArray[np.float64]
+
+    @staticmethod
+    def of(scenario: Scenario) -> Costs:
+        """Read the tables of ``scenario`` from 1 to its largest query."""
+        system, n = scenario.system, np.arange(1, scenario.sizes.max_items + 1)
+        core = np.concatenate(([0.0], system.service.seconds_at(n) + system.dispatch_overhead_s))
+        device = system.accelerator
+        return Costs(core, np.concatenate(([0.0], device.service.seconds_at(n))) if device else np.empty(0))
+
+
+def split(pmf: NDArray[np.float64], batch_size: int, service_s: NDArray[np.float64], cv: float) -> SplitQueries:
+    """Queries of the given (not normalized) size probabilities cut into sub-requests of at most ``batch_size`` items."""
+    n = np.flatnonzero(pmf)
+    full = (n - 1) // batch_size
+    p, last = pmf[n] / pmf[n].sum(), service_s[n - full * batch_size]
+    if len(n) > _KINDS:
+        each = max(1, _KINDS // (int(full.max()) + 1))
+        place = (n - 1 - full * batch_size) * each // batch_size
+        kind, group = np.unique(full * each + place, return_inverse=True)
+        weight = np.bincount(group, p)
+        last = np.bincount(group, p * last) / weight
+        p, full = weight, kind // each
+    return SplitQueries(p, full, last, float(service_s[min(batch_size, len(service_s) - 1)]), cv)
+
+
+def contention_factors(load_one_busy: float, contention: Contention, cores: int) -> tuple[float, float]:
+    r"""Slow-down that the queue sees and the one that a running sub-request sees: (waiting, service).
+
+    Number in system as a birth-death process whose completion rate with j busy is :math:`j / f(j)` (one busy core is the
+    unit). ``service`` is the mean of f(j) over running sub-requests. ``waiting`` is the constant slow-down that gives
+    the same mean queue in M/M/k: near saturation all cores are busy while anybody waits, so it tends to f(k).
+
+    Parameters
+    ----------
+    load_one_busy : float
+        Offered load in Erlang with the service times of one busy core.
+    contention : Contention
+        f.
+    cores : int
+        k.
+    """
+    f = np.asarray(contention.factor_at(np.arange(1, cores + 1, dtype=float)))
+    if np.all(f == f[0]):
+        return float(f[0]), float(f[0])
+    log_p = np.concatenate(([0.0], np.cumsum(np.log(load_one_busy * f / np.arange(1, cores + 1)))))
+    p = np.exp(log_p - log_p.max())
+    rho = load_one_busy * f[-1] / cores
+    p[-1] /= 1 - rho  # everything from k on: a geometric tail
+    p /= p.sum()
+    j = np.arange(1, cores + 1)
+    service = float((p[1:] * j) @ f / (p[1:] @ j))
+    queue = p[-1] * rho / (1 - rho)
+
+    def gap(factor: float) -> float:
+        r = load_one_busy * factor / cores
+        return float(np.log(erlang_c(cores, load_one_busy * factor) * r / (1 - r)) - np.log(queue))
+
+    low, high = float(f.min()), float(f[-1])
+    waiting = high if low >= high or gap(low) >= 0 or gap(high) <= 0 else float(brentq(gap, low, high, rtol=1e-6))
+    return waiting, service
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Loads:
+    """What a policy asks of each pool for one query per second offered.
+
+    Attributes
+    ----------
+    share_offloaded, items_offloaded : float
+        Shares of queries and of items that go to the accelerator.
+    cpu_work_s, accelerator_work_s : float
+        Server-seconds for each query *offered*, cores as if one were busy.
+    """
+
+    share_offloaded: float
+    items_offloaded: float
+    cpu_work_s: float
+    accelerator_work_s: float
+
+    def saturation_qps(self, scenario: Scenario) -> tuple[float, float]:
+        """Rates at which the cores (all busy, slowed by each other) and the accelerators saturate; inf if unused."""
+        system = scenario.system
+        slow = float(system.contention.factor_at(system.cores))
+        cpu = system.cores / (self.cpu_work_s * slow) if self.cpu_work_s > 0 else np.inf
+        count = system.accelerator.count if system.accelerator else 0
+        return cpu, count / self.accelerator_work_s if self.accelerator_work_s > 0 else np.inf
+
+
+def loads(scenario: Scenario, policy: Policy, costs: Costs) -> Loads:
+    """Work that each query brings to each pool."""
+    p, n = scenario.sizes.pmf, np.arange(len(scenario.sizes.pmf))
+    batch = min(policy.batch_size, len(p) - 1)
+    far = n >= (policy.offload_threshold or len(p))
+    work = (n // batch) * costs.core_s[batch] + costs.core_s[n % batch]
+    return Loads(
+        share_offloaded=float(p[far].sum()),
+        items_offloaded=float(p[far] @ n[far]) / scenario.sizes.mean,
+        cpu_work_s=float(p[~far] @ work[~far]),
+        accelerator_work_s=float(p[far] @ costs.accelerator_s[far]) if far.any() else 0.0,
+    )
+
+
+def mixture(
+    scenario: Scenario, policy: Policy, qps: float, costs: Costs, *, horizon_s: float = np.inf
+) -> list[tuple[float, Response]]:
+    """Response distributions of the pools with their shares of the queries.
+
+    Raises
+    ------
+    UnstableQueueError, OutOfValidityError
+        When a pool is saturated, or too close to it for the mathematics.
+    """
+    system, p = scenario.system, scenario.sizes.pmf
+    threshold = policy.offload_threshold or len(p)
+    batch = min(policy.batch_size, len(p) - 1)
+    variability = gap_scv(scenario.arrivals, qps)
+    parts = []
+    near = p[:threshold]
+    share = float(near.sum())
+    if share > 0:
+        queries = split(near, batch, costs.core_s, system.service.cv)
+        load = qps * share * queries.work_mean_s
+        waiting, service = (1.0, 1.0)
+        if load * float(system.contention.factor_at(system.cores)) < system.cores:
+            waiting, service = contention_factors(load, system.contention, system.cores)
+        else:
+            waiting = service = float(system.contention.factor_at(system.cores))
+        # A share of a renewal stream picked at random: its SCV moves towards 1.
+        thinned = 1 + share * (variability - 1)
+        started = response(
+            qps * share, queries.scaled(waiting), system.cores, horizon_s=horizon_s, gap_scv=thinned
+        )
+        parts.append((share, Response(queries.scaled(service), started.times_s, started.start_cdf)))
+    if share < 1 and system.accelerator:
+        device = system.accelerator
+        far = np.where(np.arange(len(p)) >= threshold, p, 0.0)
+        queries = split(far, len(p) - 1, costs.accelerator_s, device.service.cv)
+        thinned = 1 + (1 - share) * (variability - 1)
+        parts.append(
+            (
+                1 - share,
+                response(qps * (1 - share), queries, device.count, horizon_s=horizon_s, gap_scv=thinned),
+            )
+        )
+    return parts
