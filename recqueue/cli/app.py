@@ -27,7 +27,7 @@ COMMANDS = {
 }
 
 
-class _Interrupted(Exception):
+class _InterruptedError(Exception):
     """Ctrl-C, kept from click, which would print an empty line for it."""
 
 
@@ -57,7 +57,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            raise _Interrupted from None
+            raise _InterruptedError from None
 
     def main(  # type: ignore[override]
         self,
@@ -86,7 +86,7 @@ class LazyGroup(click.Group):
             return _fail(str(error), CANNOT_MEET_SLA)
         except RecqueueError as error:
             return _fail(str(error), BAD_INPUT)
-        except (_Interrupted, KeyboardInterrupt, click.Abort):
+        except (_InterruptedError, KeyboardInterrupt, click.Abort):
             return _fail("interrupted", INTERRUPTED)
         except BrokenPipeError:
             # The reader of our output has gone (as with `| head`); point stdout elsewhere so that exit is silent.

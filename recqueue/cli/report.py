@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -32,9 +33,9 @@ WIDTH = 110
 
 @contextmanager
 def _screen() -> Iterator[Console]:
-    """Yield a console whose lines are shown at the end without padding; in a pipe the width is always the same."""
+    """Yield a console whose lines are shown at the end without padding; in a pipe the width is WIDTH or $COLUMNS."""
     out = Console(highlight=False, markup=False, emoji=False)
-    if not out.is_terminal:
+    if not out.is_terminal and "COLUMNS" not in os.environ:
         out.width = WIDTH
     with out.capture() as capture:
         yield out

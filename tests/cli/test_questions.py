@@ -6,7 +6,8 @@ import pytest
 from recqueue.errors import OutOfValidityError, OutsideMeasuredRangeWarning, UnstableQueueError
 from recqueue.io import load_scenario
 
-CONTRACT = set("schema kind method qps latency_s interval_s utilization offloaded power_w status seed".split())
+CONTRACT = {"schema", "kind", "method", "qps", "latency_s", "interval_s"}
+CONTRACT |= {"utilization", "offloaded", "power_w", "status", "seed"}
 
 
 def refuse_constants(name):
