@@ -1,1 +1,1 @@
-"""Timings of the main operations, each against a reference of the same run: ``python -m benchmarks`` or ``make bench``."""
+"""Timings of the main operations, each against a reference of the same run: ``make bench``."""

@@ -47,4 +47,7 @@ plot_rcparams = {"figure.constrained_layout.use": True}
 plot_apply_rcparams = True
 
 # Other projects' pages need a network to be linked; the documentation builds without one.
-nitpick_ignore_regex = [(r"py:.*", r"(numpy|np|scipy|sympy|networkx|nx|matplotlib|collections|enum|NDArray)\b.*")]
+nitpick_ignore_regex = [
+    (r"py:.*", r"(numpy|np|scipy|sympy|networkx|nx|matplotlib|collections|enum|NDArray)\b.*"),
+    (r"py:data", r"[A-Z_]+"),  # constants are named in docstrings but have no page of their own
+]
