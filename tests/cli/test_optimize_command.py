@@ -1,0 +1,150 @@
+"""The optimize command: how each possible answer is shown; the answers themselves are tested in tests/optimize."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from recqueue.io import load_scenario
+from recqueue.serving import Performance, Policy
+
+
+def performance(scenario, **changes):
+    values = {
+        "kind": "evaluate",
+        "method": "formula in words",
+        "qps": 400.0,
+        "latency_s": {"mean": 0.01, "p50": 0.008, "p90": 0.0291, "p95": 0.031, "p99": float("inf")},
+        "utilization": {"cpu": 0.9, "accelerator": 0.4},
+        "offloaded": {"queries": 0.25, "items": 0.7},
+        "power_w": 200.0,
+        "meets_sla": True,
+        "status": "ok",
+    }
+    return Performance(**(values | changes))
+
+
+def answer(scenario, **changes):
+    simulated = performance(scenario, kind="simulate", interval_s={"p90": (0.0281, 0.0299)}, queries=80_000, seed=3)
+    values = {
+        "scenario": scenario,
+        "policy": Policy(7, 32),
+        "qps": 400.0,
+        "formula_qps": 410.0,
+        "performance": performance(scenario),
+        "baselines": {
+            "static": SimpleNamespace(policy=Policy(8), qps=200.0, method="formula"),
+            "hill_climb": SimpleNamespace(policy=Policy(16, 30), qps=0.0, method="simulation"),
+        },
+        "verification": SimpleNamespace(
+            verdict="pass",
+            interval_s=(0.0281, 0.0299),
+            queries=80_000,
+            sub_requests=123_456,
+            replications=8,
+            steps_back=1,
+            performance=simulated,
+        ),
+        "evaluations": 1234,
+        "seconds": 1.5,
+        "limit": "cpu",
+        "reason": "the 4 cores would saturate at 440 queries/s",
+    }
+    return SimpleNamespace(**(values | changes))
+
+
+@pytest.fixture
+def answers(monkeypatch, small):
+    """Make optimize give a chosen answer, and remember what it was asked."""
+    asked = {}
+
+    def prepare(**changes):
+        def optimize(scenario, **options):
+            asked.update(options, scenario=scenario)
+            return answer(scenario, **changes)
+
+        monkeypatch.setattr("recqueue.optimize.optimize", optimize, raising=False)
+        return asked
+
+    return prepare
+
+
+def test_report_says_what_why_how_sure_and_what_binds(recqueue_command, answers, small):
+    answers()
+    result = recqueue_command("optimize", small)
+    assert result.exit_code == 0
+    for words in (
+        "batch size 7, offload from 32 items",
+        "400 queries/s = 4,400 items/s",
+        "by formula alone 410",
+        "PASS: simulated p90 29.1 ms, 95 % interval 28.1 .. 29.9 ms, from 8 runs, 80,000 queries, 123,456 sub-requests",
+        "stepped back 1 time in rate",
+        "cpu: the 4 cores would saturate at 440 queries/s",
+        "2.00 x as much",
+        "the only one",
+        "CPU 90.0 %, accelerator 40.0 %; offloaded 25.0 % of queries, 70.0 % of items",
+        "200 W, 2 queries/s per W",
+        "given in the scenario",
+    ):
+        assert words in " ".join(result.stdout.split()), words
+    assert len(result.stdout.splitlines()) <= 32
+
+
+def test_json_keeps_the_contract(recqueue_command, answers, small):
+    answers()
+    record = json.loads(recqueue_command("optimize", small, "--json").stdout)
+    assert record["policy"] == {"batch_size": 7, "offload_threshold": 32}
+    assert (record["qps"], record["formula_qps"], record["items_per_s"]) == (400, 410, 4400)
+    assert record["latency_s"]["p99"] is None
+    assert record["baselines"]["static"] == {
+        "batch_size": 8,
+        "offload_threshold": None,
+        "qps": 200,
+        "gain": 2,
+        "method": "formula",
+    }
+    assert record["baselines"]["hill_climb"]["gain"] is None
+    assert record["verification"]["verdict"] == "pass"
+    assert record["verification"]["interval_s"] == [0.0281, 0.0299]
+    assert (record["evaluations"], record["seconds"]) == (1234, 1.5)
+    assert record["profiles"]["accelerator"]["provenance"] == "given"
+
+
+@pytest.mark.parametrize(("verdict", "code"), [("pass", 0), ("fail", 1), ("undecided", 2)])
+def test_exit_code_is_the_verdict(recqueue_command, answers, small, verdict, code):
+    found = answer(load_scenario(small)).verification
+    answers(verification=SimpleNamespace(**(vars(found) | {"verdict": verdict})))
+    result = recqueue_command("optimize", small)
+    assert result.exit_code == code
+    assert verdict.upper() in result.stdout
+
+
+def test_infeasible_is_explained_with_exit_code_1(recqueue_command, answers, small):
+    answers(policy=None, qps=0.0, formula_qps=0.0, performance=None, baselines={}, verification=None, limit="latency",
+            reason="the best p90 with almost no load is 51 ms, 1.7 times the bound of 30 ms")  # fmt: skip
+    result = recqueue_command("optimize", small)
+    assert result.exit_code == 1
+    assert "NO POLICY KEEPS THE SLA" in result.stdout
+    assert "1.7 times the bound" in result.stdout
+    record = json.loads(recqueue_command("optimize", small, "--json").stdout)
+    assert (record["policy"], record["feasible"], record["latency_s"], record["verification"]) == (
+        None,
+        False,
+        None,
+        None,
+    )
+
+
+def test_without_verification_the_report_says_so(recqueue_command, answers, small):
+    asked = answers(verification=None)
+    result = recqueue_command("optimize", small, "--no-verify", "--seed", 5)
+    assert (asked["verify"], asked["seed"], result.exit_code) == (False, 5, 0)
+    assert "not asked for" in result.stdout
+
+
+def test_the_policy_of_the_scenario_is_not_used(recqueue_command, answers, small):
+    asked = answers()
+    # offload_threshold 32 in the file would be an error without an accelerator
+    assert recqueue_command("optimize", small, "--set", "accelerator=null").exit_code == 0
+    assert (asked["scenario"].policy, asked["scenario"].system.accelerator) == (None, None)
+    assert asked["verify"] is True
