@@ -6,6 +6,7 @@ on machines without an accelerator.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,10 +31,10 @@ class Launcher:
         self._lookups = {t: op.sizes["lookups"] for t, op in model.tables.items()}
         width = sum(self._lookups.values())
         rng = np.random.default_rng(seed)
-        columns = [draw_ids(rng, network.rows[t], (4 * total, n), "uniform") for t, n in self._lookups.items()]
+        columns = [draw_ids(rng, network.rows[t], (2 * total, n), "uniform") for t, n in self._lookups.items()]
         self._host_ids = self._pinned(torch.from_numpy(np.concatenate(columns, 1)))
         dense = model.dense_inputs
-        self._host_dense = self._pinned(torch.rand(4 * total, dense)) if dense else None
+        self._host_dense = self._pinned(torch.rand(2 * total, dense)) if dense else None
         self._ids = torch.empty(total, width, dtype=torch.int64, device=network.device)
         self._dense = torch.empty(total, dense, device=network.device) if dense else None
         self._copy_in(0)
@@ -48,7 +49,7 @@ class Launcher:
 
     def _copy_in(self, turn: int) -> None:
         for q in range(self.fused):
-            first = (turn * self.fused + q) % (4 * self.fused) * self.items
+            first = (turn * self.fused + q) % (2 * self.fused) * self.items
             here, there = slice(q * self.items, (q + 1) * self.items), slice(first, first + self.items)
             self._ids[here].copy_(self._host_ids[there], non_blocking=True)
             if self._dense is not None and self._host_dense is not None:
@@ -123,4 +124,4 @@ class Launcher:
             for j in done:
                 values[j] = None
         torch.cuda.synchronize()
-        return self.network.by_role(np.array([a.elapsed_time(b) for a, b in zip(events, events[1:], strict=False)]) / 1e3)
+        return self.network.by_role(np.array([a.elapsed_time(b) for a, b in pairwise(events)]) / 1e3)

@@ -94,7 +94,9 @@ def fit(rows: list[Row], model: str, hardware: str, clock: str, where: str) -> d
             fused[int(r["fused"])].append(r)
     if fused:
         best = {n: _best(group, median) for n, group in sorted(fused.items())}
-        record["fused"] = [{"queries": n, **table(sorted(g), rising([g[b][median] for b in sorted(g)]))} for n, g in best.items()]
+        record["fused"] = [
+            {"queries": n, **table(sorted(g), rising([g[b][median] for b in sorted(g)]))} for n, g in best.items()
+        ]
     return record
 
 
@@ -139,7 +141,9 @@ def _served(rows: list[Row], key: str, *, contended: bool) -> tuple[list[int], l
             best = (error, float(c), base)
     assert best is not None
     _, c, base = best
-    contention = Contention(busy=(1, workers), factor=(1.0, 1 + c * (workers - 1))) if len(slopes) > 1 else NO_CONTENTION
+    contention = (
+        Contention(busy=(1, workers), factor=(1.0, 1 + c * (workers - 1))) if len(slopes) > 1 else NO_CONTENTION
+    )
     return items, rising(base), contention
 
 
@@ -167,13 +171,25 @@ def _gaps(rows: list[Row], alone: dict[int, Row], key: str) -> dict[str, float]:
     zipf = _best([r for r in rows if r["ids"] == "zipf" and r["scope"] == "end_to_end"], key)
     if both := sorted(set(zipf) & set(alone)):
         gaps["zipf_over_uniform"] = float(np.median([zipf[b][key] / alone[b][key] for b in both]))
+    eager = [r for r in rows if r["way"] == "tight" and r["scope"] == "end_to_end" and r["fused"] == 1]
+    for name, column in (("graph_over_eager", "graph"), ("busy_host_over_idle", "host_busy")):
+        other = "host_busy" if column == "graph" else "graph"
+        with_it, without = (
+            _best([r for r in eager if bool(r[column]) is on and not r[other]], key) for on in (True, False)
+        )
+        if both := sorted(set(with_it) & set(without)):
+            gaps[name] = float(np.median([with_it[b][key] / without[b][key] for b in both]))
     return gaps
 
 
-HEADER = "model          S(1) ms  S(64) ms  S(1024) ms   cv  LOO tight  LOO served  ops/e2e  served/tight  zipf/unif  contention  dispatch us"
+HEADER = (
+    "model          S(1) ms  S(64) ms  S(1024) ms   cv  LOO tight  LOO served"
+    "  ops/e2e  served/tight  zipf/unif  contention  dispatch us"
+)
 LEGEND = (
-    "S as served with one core busy; cv as served. LOO: median error of a batch size left out and interpolated (target 5 %).",
-    "ops/e2e: sum of operators over end to end, tight loop. contention: factor with all cores busy, served (tight loop).",
+    "S as served with one core busy; cv as served. LOO: median error of a batch size left out and",
+    "interpolated (target 5 %). ops/e2e: sum of operators over end to end, tight loop. contention: factor with",
+    "all workers busy as served, and with all cores in tight loops.",
 )
 
 
@@ -186,10 +202,14 @@ def _line(r: dict[str, Any]) -> str:
         return "-" if value is None else f"{100 * value:.1f} %"
 
     g = r["gaps"]
-    ratio = [f"{g[k]:.2f}" if k in g else "-" for k in ("operators_over_end_to_end", "served_over_tight", "zipf_over_uniform")]
+    ratio = [
+        f"{g[k]:.2f}" if k in g else "-"
+        for k in ("operators_over_end_to_end", "served_over_tight", "zipf_over_uniform")
+    ]
     contention = f"{r['contention']['factor'][-1]:.2f} ({r['tight_contention']['factor'][-1]:.2f})"
     return (
-        f"{r['model']:14s} {at(1):>7s} {at(64):>9s} {at(1024):>11s} {r['service']['cv']:>4.2f} {share(r['leave_one_out']):>10s}"
-        f" {share(g.get('leave_one_out_served')):>11s} {ratio[0]:>8s} {ratio[1]:>13s} {ratio[2]:>10s} {contention:>11s}"
+        f"{r['model']:14s} {at(1):>7s} {at(64):>9s} {at(1024):>11s} {r['service']['cv']:>4.2f}"
+        f" {share(r['leave_one_out']):>10s} {share(g.get('leave_one_out_served')):>11s} {ratio[0]:>8s} {ratio[1]:>13s}"
+        f" {ratio[2]:>10s} {contention:>11s}"
         f" {1e6 * r['dispatch_overhead_s']:>12.0f}"
     )

@@ -16,7 +16,7 @@ from calibration.accelerator import Launcher
 from calibration.network import Network, Pool
 from calibration.rows import RowFile, gpu_name, write_manifest
 from calibration.served import Runner, serve
-from calibration.timing import FORK, Budget, neighbours, pin, repeat, summary
+from calibration.timing import FORK, Budget, keep_freed_memory, neighbours, pin, repeat, summary
 from recqueue import models
 
 BATCHES = tuple(2**i for i in range(12))
@@ -52,7 +52,8 @@ def run_suite(suite: str, out: Path, plan: Plan) -> Path:
     """Measure a suite for all models of the plan; return the CSV file that rows were appended to."""
     torch.set_num_threads(1)
     run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{suite}"
-    write_manifest(out, run, suite=suite, plan={k: v for k, v in vars(plan).items() if k != "names"}, models=[*plan.names])
+    settings = {k: v for k, v in vars(plan).items() if k != "names"}
+    write_manifest(out, run, suite=suite, plan=settings, models=[*plan.names], freed_memory_kept=keep_freed_memory())
     rows = RowFile(out / f"{suite}.csv", run=run, table_scale=plan.table_scale)
     budget = Budget(plan.seconds)
     for i, name in enumerate(plan.names):
@@ -93,7 +94,7 @@ def _cpu(name: str, rows: RowFile, plan: Plan, budget: Budget) -> None:
             for b in (b for b in CONTENTION_BATCHES if b in plan.batches):
                 if budget.left < 0:
                     return
-                with neighbours(n - 1, lambda t, b=b: run(t, b)):
+                with neighbours(n - 1, lambda t, b=b: run(t, b), network.touch):
                     times = repeat(lambda t, b=b: run(t, b), reps=plan.reps, extra_s=0.4)
                 rows.add(**common, scope="end_to_end", batch=b, ids=law, busy=n, **summary(*times))
 
@@ -115,6 +116,10 @@ def _served(name: str, rows: RowFile, plan: Plan, budget: Budget) -> None:
     def work(items: int, turn: int) -> None:
         network.run(pool.batch(items, turn))
 
+    def make() -> Runner:
+        network.touch()
+        return work
+
     guess = {b: float(np.median(repeat(lambda t, b=b: work(b, t), reps=3, extra_s=0)[0])) for b in plan.batches}
     gpu = plan.device != "cpu" and bool(gpu_name())
     workers = plan.cores - 2 if plan.cores >= 4 else plan.cores  # the sender needs a core too, where one can be spared
@@ -124,27 +129,29 @@ def _served(name: str, rows: RowFile, plan: Plan, budget: Budget) -> None:
         for g in groups:
             if budget.left < (40 if gpu else 0):
                 break
-            seen = serve(lambda: work, workers=workers, batches=g, seconds=[guess[b] for b in g], load=load,
+            seen = serve(make, workers=workers, batches=g, seconds=[guess[b] for b in g], load=load,
                          each=plan.each, seed=round(100 * load) + g[0])  # fmt: skip
             _served_rows(rows, seen, {"model": name, "device": "cpu", "busy": workers, "load": load})
     if gpu:
         for host in (0, max(1, workers - 1)):
-            with neighbours(host, lambda t: work(64, t)):
-                _served_gpu(name, rows, plan, groups, host, budget)
+            with neighbours(host, lambda t: work(64, t), network.touch):
+                _served_gpu(name, rows, plan, host, budget)
 
 
-def _served_gpu(name: str, rows: RowFile, plan: Plan, groups: list[list[int]], host: int, budget: Budget) -> None:
+def _served_gpu(name: str, rows: RowFile, plan: Plan, host: int, budget: Budget) -> None:
     def make() -> Runner:
         network = Network(models.get(name), device=plan.device, table_scale=plan.table_scale)
         launchers = {b: Launcher(network, b) for b in plan.batches}
         return lambda items, turn: launchers[items](turn)
 
-    for load in plan.loads[:2]:
-        every = [b for g in groups for b in g]
+    guess, batches = [1e-3] * len(plan.batches), list(plan.batches)
+    for load, each in ((0.05, 3), (plan.loads[len(plan.loads) // 2], plan.each)):  # a pilot sets the rate
         if budget.left < 0:
             return
-        seen = serve(make, workers=1, batches=every, seconds=[1e-3] * len(every), load=load, each=plan.each, seed=5)
-        _served_rows(rows, seen, {"model": name, "device": plan.device, "busy": 1, "load": load, "host_busy": host})
+        seen = serve(make, workers=1, batches=batches, seconds=guess, load=load, each=each, seed=5)
+        took = seen["end"] - seen["start"]
+        guess = [float(np.median(took[seen["items"] == b])) for b in batches]
+    _served_rows(rows, seen, {"model": name, "device": plan.device, "busy": 1, "load": load, "host_busy": host})
 
 
 def _served_rows(rows: RowFile, seen: dict[str, np.ndarray], common: dict[str, Any]) -> None:
@@ -163,9 +170,9 @@ def _gpu(name: str, rows: RowFile, plan: Plan, budget: Budget) -> None:
     model, hosts = models.get(name), [0, plan.cores - 1]
     cpu = Network(model, table_scale=plan.table_scale)  # for the neighbours, which fork before CUDA exists here
     pool = Pool(cpu, seed=3, items=512)
-    for host in hosts:
-        with neighbours(host, lambda t: cpu.run(pool.batch(64, t))):  # noqa: SIM117
-            child = FORK.Process(target=_gpu_at, args=(name, rows, plan, Budget(budget.left / 2), host))
+    for k, host in enumerate(hosts):
+        with neighbours(host, lambda t: cpu.run(pool.batch(64, t)), cpu.touch):
+            child = FORK.Process(target=_gpu_at, args=(name, rows, plan, budget.part(len(hosts) - k), host))
             child.start()
             child.join()
             if child.exitcode != 0:
@@ -181,7 +188,9 @@ def _gpu_at(name: str, rows: RowFile, plan: Plan, budget: Budget, host: int) -> 
             if budget.left < 0:
                 return
             launch = Launcher(network, b, graph=bool(graph))
-            rows.add(**common, scope="end_to_end", batch=b, fused=1, graph=graph, **summary(*repeat(launch, reps=plan.reps)))
+            rows.add(
+                **common, scope="end_to_end", batch=b, fused=1, graph=graph, **summary(*repeat(launch, reps=plan.reps))
+            )
             if graph == 0 and host == 0:
                 for scope in ("copy_in", "copy_back"):
                     rows.add(**common, scope=scope, batch=b, fused=1, graph=0,
@@ -191,11 +200,13 @@ def _gpu_at(name: str, rows: RowFile, plan: Plan, budget: Budget, host: int) -> 
                     rows.add(**common, scope="operator", operator=role, kind=kind, count=count, batch=b, fused=1,
                              graph=0, **summary(each[:, r]))  # fmt: skip
     for fused in plan.fused[1:]:
-        for b in (b for b in plan.batches if b * fused <= 8192):
+        for b in (b for b in plan.batches if b * fused <= 4096):
             if budget.left < 0:
                 return
             launch = Launcher(network, b, fused=fused)
-            rows.add(**common, scope="end_to_end", batch=b, fused=fused, graph=0, **summary(*repeat(launch, reps=plan.reps)))
+            rows.add(
+                **common, scope="end_to_end", batch=b, fused=fused, graph=0, **summary(*repeat(launch, reps=plan.reps))
+            )
 
 
 SUITES: dict[str, Callable[..., None]] = {"cpu": _cpu, "gpu": _gpu, "served": _served}

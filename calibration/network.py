@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from time import perf_counter, thread_time
 
 import numpy as np
@@ -24,10 +25,14 @@ class Feed:
     ids: dict[int, Tensor]
 
 
-def _filled(rows: int, width: int, device: str, seed: int) -> Tensor:
-    """Make a table of small numbers; one random block is repeated, since only its addresses matter."""
-    table = torch.empty(rows, width, device=device)
-    block = torch.rand(1 << 20, generator=torch.Generator().manual_seed(seed)).sub_(0.5).to(device)
+@cache
+def _block(device: str) -> Tensor:
+    return torch.rand(1 << 20, generator=torch.Generator().manual_seed(0)).sub_(0.5).to(device)
+
+
+def _filled(rows: int, width: int, device: str) -> Tensor:
+    """Make a table of small numbers; one random block is repeated, since only addresses matter for time."""
+    table, block = torch.empty(rows, width, device=device), _block(device)
     for piece in table.view(-1).split(len(block)):
         piece.copy_(block[: len(piece)])
     return table
@@ -49,7 +54,7 @@ class Network:
     def __init__(self, model: Model, *, device: str = "cpu", table_scale: float = 1.0) -> None:
         self.model, self.device, self.table_scale = model, device, table_scale
         self.rows = {t: max(10, round(op.sizes["rows"] * table_scale)) for t, op in model.tables.items()}
-        self.tables = {t: _filled(self.rows[t], op.sizes["dim"], device, t) for t, op in model.tables.items()}
+        self.tables = {t: _filled(self.rows[t], op.sizes["dim"], device) for t, op in model.tables.items()}
         index = {op.name: i for i, op in enumerate(model.operators)}
         readers: list[list[int]] = [[] for _ in model.operators]
         for i, op in enumerate(model.operators):
@@ -69,7 +74,7 @@ class Network:
         s, cpu = op.sizes, self.device == "cpu"
 
         def weights(rows: int, columns: int) -> Tensor:
-            return _filled(rows, columns, self.device, hash(op.name) % 1000).mul_(2 / columns**0.5)
+            return _filled(rows, columns, self.device).mul_(2 / columns**0.5)
 
         match op.kind:
             case Kind.DENSE_INPUT:
@@ -132,6 +137,15 @@ class Network:
     def by_role(self, each: np.ndarray) -> np.ndarray:
         """Sum one number per operator into one per role."""
         return np.bincount(self._role_of, weights=each, minlength=len(self.roles))
+
+    def touch(self) -> None:
+        """Read every page of the tables once; after a fork the first read of a page is several times slower.
+
+        The kernel clears the pages' accessed bits for a child, and setting each again costs a locked write by the page
+        walker: with 4 GB of tables that outlasts short measurements, but no server that has run for a minute.
+        """
+        for table in self.tables.values():
+            table.view(-1)[::1024].sum()
 
     def role_counts(self) -> list[tuple[str, str, int]]:
         """(role, kind, operators that share it), in order of ``roles``."""

@@ -11,8 +11,8 @@ from recqueue.errors import InputError
 DATA = Path(__file__).parent / "published" / "kairos.json"
 
 NOTES = {
-    "": "Caffe2; feeding the inputs is included; threads and pinning of the CPU runs are not recorded, so a core may be "
-    "more than one",
+    "": "Caffe2; feeding the inputs is included; threads and pinning of the CPU runs are not recorded, so a core may "
+    "be more than one",
     "dlrm-rmc2": "the feed, which exceeds the compute, converts Python lists on every call: an artefact of that code, "
     "not a transfer",
     "dien": "published as DIEN but probably DIN-shaped: the scripts run din.py with the DIEN configuration",

@@ -79,13 +79,21 @@ def write_manifest(folder: Path, run: str, **extra: Any) -> dict[str, Any]:
     """Write ``manifest-RUN.json``: what the rows of a run were measured on and how."""
     import torch
 
-    cpu = dict(
-        (key.strip(), value.strip())
+    cpu = {
+        key.strip(): value.strip()
         for key, _, value in (line.partition(":") for line in _output("lscpu").splitlines())
         if key.strip()
-        in {"Model name", "CPU family", "Model", "Thread(s) per core", "Core(s) per socket", "Socket(s)", "Hypervisor vendor"}
+        in {
+            "Model name",
+            "CPU family",
+            "Model",
+            "Thread(s) per core",
+            "Core(s) per socket",
+            "Socket(s)",
+            "Hypervisor vendor",
+        }
         or key.strip().endswith("cache")
-    )
+    }
     pages = Path("/sys/kernel/mm/transparent_hugepage/enabled")
     manifest = {
         "schema": 1,
@@ -113,6 +121,8 @@ def write_manifest(folder: Path, run: str, **extra: Any) -> dict[str, Any]:
 def read_rows(folder: Path) -> list[dict[str, Any]]:
     """All rows of a folder's CSV files, numbers as numbers, absent ones None.
 
+    Rows of a run whose manifest has an entry ``withdrawn`` (the reason) stay in the file but are not returned.
+
     Raises
     ------
     recqueue.errors.InputError
@@ -122,13 +132,15 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
 
     text = {"run", "model", "way", "device", "scope", "operator", "kind", "ids"}
     rows: list[dict[str, Any]] = []
+    manifests = [json.loads(p.read_text(encoding="utf-8")) for p in folder.glob("manifest-*.json")]
+    withdrawn = {m["run"] for m in manifests if m.get("withdrawn")}
     for path in sorted(folder.glob("*.csv")):
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             if tuple(reader.fieldnames or ()) != COLUMNS:
                 raise InputError(f"{path}: columns {reader.fieldnames}; expected {list(COLUMNS)}")
             for row in reader:
-                if None in row.values() or None in row or row["run"] == "run":
+                if None in row.values() or None in row or row["run"] in withdrawn | {"run"}:
                     continue  # the last line of a killed run, or the header of files joined end to end
                 rows.append({k: v if k in text else (float(v) if v else None) for k, v in row.items()})
     if not rows:

@@ -16,7 +16,14 @@ Runner = Callable[[int, int], Any]
 
 
 def serve(
-    make: Callable[[], Runner], *, workers: int, batches: list[int], seconds: list[float], load: float, each: int, seed: int
+    make: Callable[[], Runner],
+    *,
+    workers: int,
+    batches: list[int],
+    seconds: list[float],
+    load: float,
+    each: int,
+    seed: int,
 ) -> dict[str, np.ndarray]:
     """Serve a mix of sub-requests and record every service.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing as mp
 import os
 from collections.abc import Callable, Iterator
@@ -12,6 +13,20 @@ from typing import Any
 import numpy as np
 
 FORK = mp.get_context("fork")  # children share the tables' pages: allocated once, never written again
+
+
+def keep_freed_memory() -> bool:
+    """Have glibc reuse freed tensors instead of returning their pages, as serving processes arrange.
+
+    Otherwise whether a batch pays for fresh pages depends on what ran before it, and times at one size jump by half.
+    Blocks above 32 MiB are still mapped anew. False where the C library has no such switch.
+    """
+    trim, mmap = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    return bool(mallopt(mmap, 1 << 25) and mallopt(trim, (1 << 31) - 1))
 
 
 class Budget:
@@ -78,13 +93,14 @@ def pin(worker: int) -> None:
 
 
 @contextmanager
-def neighbours(count: int, run: Callable[[int], Any]) -> Iterator[None]:
-    """Keep ``count`` other processes in a loop of ``run(turn)`` while the block runs."""
+def neighbours(count: int, run: Callable[[int], Any], before: Callable[[], Any]) -> Iterator[None]:
+    """Keep ``count`` other processes in a loop of ``run(turn)``, after ``before()``, while the block runs."""
     stop, ready = FORK.Event(), FORK.Semaphore(0)
 
     def loop(worker: int) -> None:
         pin(worker)
         turn = worker * 101
+        before()
         run(turn)
         ready.release()
         while not stop.is_set():

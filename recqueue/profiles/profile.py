@@ -64,7 +64,8 @@ class Profile:
     tight_contention : Contention
         The same with all busy cores in tight loops.
     dispatch_overhead_s : float
-        Seconds a core is occupied per sub-request beyond its service: taking it from the queue, handing back the answer.
+        Seconds a core is occupied per sub-request beyond its service: taking it from the queue, handing back the
+        answer.
     operators : tuple of OperatorCurve
         Tight loop, operator by operator; empty where unknown.
     fused : mapping

@@ -1,0 +1,193 @@
+"""The measuring driver, run for real at small size."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the calibration extra (torch) is not installed")
+
+from calibration.accelerator import Launcher  # noqa: E402
+from calibration.network import Feed, Network, Pool, draw_ids  # noqa: E402
+from calibration.rows import COLUMNS, read_rows  # noqa: E402
+from calibration.served import _examine  # noqa: E402
+from recqueue import models  # noqa: E402
+from recqueue.models import Kind  # noqa: E402
+
+SCALE = 1e-4
+NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def reference(network: Network, feed: Feed) -> np.ndarray:
+    """The same network in numpy float64, operator by operator, from the weights of the PyTorch closures."""
+    values = {}
+    for (_, call, _, _), op in zip(network._steps, network.model.operators, strict=True):
+        x = [values[name] for name in op.inputs]
+        cells = dict(zip(call.__code__.co_freevars, (c.cell_contents for c in call.__closure__ or ()), strict=True))
+        w, bias = (cells[k].double().numpy() if k in cells else None for k in ("w", "bias"))
+        match op.kind:
+            case Kind.DENSE_INPUT:
+                y = feed.dense.double().numpy()
+            case Kind.EMBEDDING_BAG:
+                table = network.tables[op.sizes["table"]].double().numpy()
+                y = table[feed.ids[op.sizes["table"]].numpy()].sum(1)
+            case Kind.FC:
+                y = x[0] @ w.T + bias
+            case Kind.RELU:
+                y = np.maximum(x[0], 0)
+            case Kind.SIGMOID:
+                y = 1 / (1 + np.exp(-x[0]))
+            case Kind.TANH:
+                y = np.tanh(x[0])
+            case Kind.SOFTMAX:
+                e = np.exp(x[0] - x[0].max(-1, keepdims=True))
+                y = e / e.sum(-1, keepdims=True)
+            case Kind.CONCAT:
+                y = np.concatenate(x, -1)
+            case Kind.SUM:
+                y = sum(x)
+            case Kind.TO_SEQUENCE:
+                y = x[0].reshape(len(x[0]), op.sizes["steps"], -1).swapaxes(0, 1)
+            case Kind.LAST_STEP:
+                y = x[0][-1]
+            case Kind.RECURRENT:
+                h, y = np.zeros(x[0].shape[1:]), np.empty(x[0].shape)
+                for t in range(len(y)):
+                    h = y[t] = np.tanh(x[0][t] + h @ w.T + bias)
+        values[op.name] = y
+    return values[network.model.output.name]
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_the_network_computes_what_the_graph_says(name):
+    network = Network(models.get(name), table_scale=SCALE)
+    feed = Pool(network, items=16).batch(5, 1)
+    got = network.run(feed).double().numpy()
+    # fp32 against float64; sums of up to 2560 products
+    np.testing.assert_allclose(got, reference(network, feed), rtol=2e-4, atol=2e-5)
+
+
+def test_the_timed_run_covers_every_role_and_gives_time_to_each():
+    network = Network(models.get("dien"), table_scale=SCALE)
+    wall, cpu = network.run_timed(Pool(network, items=64).batch(32, 0))
+    assert [role for role, _, _ in network.role_counts()] == network.roles
+    assert sum(count for _, _, count in network.role_counts()) == len(network.model.operators)
+    assert wall.min() > 0
+    assert wall.shape == cpu.shape == (len(network.roles),)
+
+
+def test_a_launch_of_several_queries_gives_the_scores_of_each():
+    network = Network(models.get("dlrm-rmc1"), table_scale=SCALE)
+    fused = Launcher(network, 3, fused=4, seed=1)
+    scores = fused(0).clone()
+    for q in range(4):
+        ids = fused._host_ids[3 * q : 3 * q + 3].view(3, 8, 80)
+        feed = Feed(fused._host_dense[3 * q : 3 * q + 3], {t: ids[:, t] for t in range(8)})
+        # the same arithmetic on other shapes, so only rounding differs
+        torch.testing.assert_close(scores[3 * q : 3 * q + 3], network.run(feed), rtol=1e-4, atol=1e-5)
+    assert fused.operator_seconds().min() > 0
+
+
+def test_ids_lie_in_the_table_and_zipf_prefers_few_rows():
+    rng = np.random.default_rng(0)
+    for law in ("uniform", "zipf"):
+        ids = draw_ids(rng, 1000, (50_000,), law)
+        assert ids.min() >= 0
+        assert ids.max() < 1000
+        top = np.sort(np.bincount(ids, minlength=1000))[::-1][:10].sum() / len(ids)
+        # the ten hottest of 1000 rows get 1 % of uniform ids, and (1 - 11^-0.05) / (1 - 1000^-0.05) = 39 % of zipf ids;
+        # bounds are many standard deviations (0.2 %) away, the maximum of 1000 counts included
+        assert (0.01 <= top < 0.02) if law == "uniform" else (0.36 < top < 0.42)
+
+
+def test_overlap_and_back_to_back_gaps_are_read_off_the_records():
+    #                items worker sent start end cpu: the second waits for worker 0 while worker 1 is busy until 4
+    records = np.array([[1, 0, 0.0, 0, 2, 2], [1, 0, 1.0, 2.5, 4.5, 2], [1, 1, 0.0, 1, 4, 3], [1, 1, 4.5, 5, 6, 1]])
+    seen = _examine(records)
+    np.testing.assert_allclose(seen["start"], [0, 1, 2.5, 5])
+    np.testing.assert_allclose(seen["busy"], [(1 + 2) / 2, (2 * 1 + 1 * 0.5 + 2 * 1.5) / 3, (1.5 * 2 + 0.5) / 2, 1])
+    np.testing.assert_allclose(seen["gap"], [np.nan, np.nan, 0.5, np.nan])
+
+
+@pytest.mark.parametrize("suite", ["cpu", "served", "gpu"])
+def test_each_suite_measures_and_leaves_rows_with_a_manifest(tmp_path, suite):
+    command = [
+        sys.executable,
+        "-m",
+        "calibration",
+        "measure",
+        "--suite",
+        suite,
+        "--out",
+        str(tmp_path),
+        "--device",
+        "cpu",
+    ]
+    small = [
+        "--models",
+        "dlrm-rmc1",
+        "ncf",
+        "--max-batch",
+        "8",
+        "--reps",
+        "3",
+        "--each",
+        "4",
+        "--table-scale",
+        str(SCALE),
+    ]
+    done = subprocess.run(
+        [*command, *small, "--seconds", "20"], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "FAILED" not in done.stdout
+    rows = read_rows(tmp_path)
+    assert (tmp_path / f"{suite}.csv").read_text().count(
+        COLUMNS[0] + ","
+    ) == 1  # one header, however many processes wrote
+    assert {r["model"] for r in rows} == {"dlrm-rmc1", "ncf"}
+    assert {r["batch"] for r in rows} == {1, 2, 4, 8}
+    assert {r["table_scale"] for r in rows} == {SCALE}
+    assert all(r["median_s"] > 0 and r["p95_s"] >= r["median_s"] for r in rows)
+    operators = {r["operator"] for r in rows if r["model"] == "ncf" and r["scope"] == "operator"}
+    if suite != "served":
+        assert operators == {op.role for op in models.get("ncf").operators}
+    if suite == "gpu":
+        assert {r["fused"] for r in rows} == {1, 2, 4, 8, 16}
+        assert {r["scope"] for r in rows} == {"end_to_end", "operator", "copy_in", "copy_back"}
+    run = rows[0]["run"]
+    assert (tmp_path / f"manifest-{run}.json").exists()
+    fit = [
+        sys.executable,
+        "-m",
+        "calibration",
+        "fit",
+        "--raw",
+        str(tmp_path),
+        "--hardware",
+        "epyc-2c",
+        "--out",
+        str(tmp_path / "p"),
+    ]
+    refused = subprocess.run(fit, capture_output=True, text=True, check=False)
+    assert refused.returncode == 3
+    assert "shrunk tables are never fitted" in refused.stderr
+    assert not (tmp_path / "p").exists()
+
+
+@NEEDS_CUDA
+@pytest.mark.parametrize("graph", [False, True])
+def test_the_accelerator_gives_the_scores_of_the_cpu(graph):
+    cpu, gpu = (Network(models.get("dlrm-rmc1"), device=d, table_scale=SCALE) for d in ("cpu", "cuda"))
+    torch.backends.cuda.matmul.allow_tf32 = False
+    scores = [Launcher(n, 4, fused=2, graph=graph and n is gpu, seed=1)(1).clone() for n in (cpu, gpu)]
+    torch.testing.assert_close(scores[0], scores[1], rtol=1e-3, atol=1e-4)  # fp32 sums in another order
