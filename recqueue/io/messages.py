@@ -98,5 +98,7 @@ def _for(key: str) -> str:
 def _path(parts: list[Any]) -> str:
     text = ""
     for part in parts:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+        plain = isinstance(part, str) and all(word.isidentifier() for word in part.split("."))
+        name = str(part) if plain else shown(part)  # a key of odd characters must not break the line
+        text += f"[{part}]" if isinstance(part, int) else f".{name}" if text else name
     return text
