@@ -194,18 +194,19 @@ def response(
         for w, pmf, d in ((weight, quanta, queries.full_s), (1 - weight, counts, mean_service))
         if w > 1e-6
     ]
-    times = np.unique(np.concatenate([t.times_s for _, t in tables]))
+    unsplit = float(queries.probability[queries.full == 0].sum()) ** 8
+    times = np.concatenate([t.times_s for _, t in tables] + ([grid / widen] if unsplit > 1e-3 else []))
+    times = np.unique(np.round(times / mean_service, 9)) * mean_service
     cdf = np.zeros((positions, len(times)))
     for w, table in tables:
         for row, known in zip(cdf, table.cdf, strict=True):
             row += w * np.interp(times, table.times_s, known)
     times = times * widen
-    unsplit = float(queries.probability[queries.full == 0].sum()) ** 8
     if unsplit > 1e-3:
         spacing = single.mean / servers
         for j, row in enumerate(cdf):
             row *= 1 - unsplit
-            row += unsplit * np.interp(times - j * spacing, grid, 1 - one_by_one.tail, left=0.0)
+            row += unsplit * np.interp(times - j * spacing, grid, 1 - one_by_one.tail)
     return Response(queries, times, cdf)
 
 

@@ -83,7 +83,7 @@ def excess(batch_pmf: NDArray[np.float64], batch_rate: float, service_s: float, 
     decay = 2 * (servers - load) / max(batch_rate * service_s * second, 1e-300)
     decay = min(decay, 1.0 / max(1.0, len(batch_pmf) / 4))
     points = -np.log(_TAIL) / decay + 4 * (servers + len(batch_pmf))
-    size = 1 << int(np.ceil(np.log2(points)))
+    size = 2 << int(np.ceil(np.log2(points)))  # the second half of the grid is reserve against aliasing
     if size > _LARGEST_TRANSFORM:
         raise OutOfValidityError(
             f"M^X/D/k: utilization {load / servers:.6f} needs a transform of {size} points, at most {_LARGEST_TRANSFORM} "
@@ -139,7 +139,7 @@ def start_times(
     """
     waiting = excess(batch_pmf, batch_rate, service_s, servers)
     size = 2 * (len(waiting) - 1)
-    rounds = (size // 2) // servers  # the second half of the grid is reserve against aliasing
+    rounds = (size // 2) // servers
     if np.isfinite(horizon_s):
         rounds = min(rounds, int(horizon_s / service_s) + 2)
     batch = np.fft.rfft(batch_pmf, size)
@@ -154,5 +154,5 @@ def start_times(
     times = times.reshape(-1)
     keep = len(times)
     if cdf[-1, -1] > 1 - 1e-9:
-        keep = int(np.searchsorted(cdf[-1], 1 - 1e-9)) + 1
+        keep = max(2, int(np.searchsorted(cdf[-1], 1 - 1e-9)) + 1)
     return StartTimes(times[:keep], cdf[:, :keep])
