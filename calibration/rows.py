@@ -44,23 +44,20 @@ COLUMNS = (
 
 
 class RowFile:
-    """Append rows to a CSV file, each flushed at once so that a killed run loses nothing."""
+    """Append rows to a CSV file, opened for each so that a killed run or a fork loses and repeats nothing."""
 
     def __init__(self, path: Path, **common: Any) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = not path.exists() or path.stat().st_size == 0
-        self._file = path.open("a", newline="", encoding="utf-8")
-        self._writer = csv.DictWriter(self._file, COLUMNS, restval="", lineterminator="\n")
-        self._common = common
-        if new:
-            self._writer.writeheader()
-            self._file.flush()  # before a fork copies the buffer
+        self._path, self._common = path, common
+        if not path.exists() or path.stat().st_size == 0:
+            path.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
 
     def add(self, **values: Any) -> None:
         """Write one row; floats keep six significant digits."""
         row = {**self._common, "loadavg": os.getloadavg()[0], **values}
-        self._writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
-        self._file.flush()
+        with self._path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
 
 
 def _output(*command: str) -> str:
