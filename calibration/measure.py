@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ from calibration.accelerator import Launcher
 from calibration.network import Network, Pool
 from calibration.rows import RowFile, gpu_name, write_manifest
 from calibration.served import Runner, serve
-from calibration.timing import FORK, Budget, keep_freed_memory, neighbours, pin, repeat, summary
+from calibration.timing import CORES, FORK, Budget, keep_freed_memory, neighbours, pin, repeat, summary
 from recqueue import models
 
 BATCHES = tuple(2**i for i in range(12))
@@ -45,7 +44,7 @@ class Plan:
     @property
     def cores(self) -> int:
         """Cores that may be used."""
-        return len(os.sched_getaffinity(0))
+        return len(CORES)
 
 
 def run_suite(suite: str, out: Path, plan: Plan) -> Path:
@@ -148,7 +147,7 @@ def _served_gpu(name: str, rows: RowFile, plan: Plan, host: int, budget: Budget)
     for load, each in ((0.05, 3), (plan.loads[len(plan.loads) // 2], plan.each)):  # a pilot sets the rate
         if budget.left < 0:
             return
-        seen = serve(make, workers=1, batches=batches, seconds=guess, load=load, each=each, seed=5)
+        seen = serve(make, workers=1, batches=batches, seconds=guess, load=load, each=each, seed=5, first_core=-1)
         took = seen["end"] - seen["start"]
         guess = [float(np.median(took[seen["items"] == b])) for b in batches]
     _served_rows(rows, seen, {"model": name, "device": plan.device, "busy": 1, "load": load, "host_busy": host})

@@ -22,8 +22,8 @@ NOTES = {
 def write_published(out: Path) -> str:
     """Write a profile per series, compute plus load.
 
-    Straight lines a + b n fitted to the compute of MT-WnD and DIEN on c5n have a negative intercept, hence negative times
-    at small n; the medians have none. A median that falls below that of a smaller batch (the first one
+    Straight lines a + b n fitted to the compute of MT-WnD and DIEN on c5n have a negative intercept, hence negative
+    times at small n; the medians have none. A median that falls below that of a smaller batch (the first one
     holds start-up outliers) is levelled with it by the nearest rising sequence.
     """
     data = json.loads(DATA.read_text(encoding="utf-8"))

@@ -24,6 +24,7 @@ def serve(
     load: float,
     each: int,
     seed: int,
+    first_core: int = 1,
 ) -> dict[str, np.ndarray]:
     """Serve a mix of sub-requests and record every service.
 
@@ -39,6 +40,10 @@ def serve(
         Offered load per worker.
     each : int
         Sub-requests of each batch size.
+    seed : int
+        Of the order and the gaps.
+    first_core : int
+        Core of the first worker, where workers are pinned; the others follow. -1 is the last core.
 
     Returns
     -------
@@ -50,7 +55,7 @@ def serve(
     jobs, answers, ready = FORK.SimpleQueue(), FORK.SimpleQueue(), FORK.Semaphore(0)
 
     def work(worker: int) -> None:
-        pin(worker + 1)
+        pin(first_core + worker)
         run = make()
         for b in batches:
             run(b, worker)

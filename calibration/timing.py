@@ -85,11 +85,14 @@ def summary(wall: np.ndarray, cpu: np.ndarray | None = None) -> dict[str, float]
     return columns
 
 
+CORES = tuple(sorted(os.sched_getaffinity(0)))
+"""Cores that may be used, as they were before any process pinned itself (children inherit a pin)."""
+
+
 def pin(worker: int) -> None:
     """Keep this process on a core of its own, where there are enough cores for that to help."""
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) >= 4:
-        os.sched_setaffinity(0, {cores[worker % len(cores)]})
+    if len(CORES) >= 4:
+        os.sched_setaffinity(0, {CORES[worker % len(CORES)]})
 
 
 @contextmanager

@@ -8,7 +8,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the calibration extra (torch) is not installed")
 
+from calibration import timing  # noqa: E402
 from calibration.accelerator import Launcher  # noqa: E402
+from calibration.measure import CORES, Plan  # noqa: E402
 from calibration.network import Feed, Network, Pool, draw_ids  # noqa: E402
 from calibration.rows import COLUMNS, read_rows  # noqa: E402
 from calibration.served import _examine  # noqa: E402
@@ -116,6 +118,17 @@ def test_overlap_and_back_to_back_gaps_are_read_off_the_records():
     np.testing.assert_allclose(seen["start"], [0, 1, 2.5, 5])
     np.testing.assert_allclose(seen["busy"], [(1 + 2) / 2, (2 * 1 + 1 * 0.5 + 2 * 1.5) / 3, (1.5 * 2 + 0.5) / 2, 1])
     np.testing.assert_allclose(seen["gap"], [np.nan, np.nan, 0.5, np.nan])
+
+
+def test_a_child_is_pinned_among_all_cores_although_its_parent_is_pinned(monkeypatch):
+    pinned = []
+    monkeypatch.setattr(timing, "CORES", tuple(range(100, 116)))
+    monkeypatch.setattr(timing.os, "sched_setaffinity", lambda _, cores: pinned.append(cores))
+    monkeypatch.setattr(timing.os, "sched_getaffinity", lambda _: {100})  # as in a child of a pinned process
+    for worker in (0, 1, 15, -1):
+        timing.pin(worker)
+    assert pinned == [{100}, {101}, {115}, {115}]
+    assert Plan().cores == len(CORES)
 
 
 @pytest.mark.parametrize("suite", ["cpu", "served", "gpu"])
