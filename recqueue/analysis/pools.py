@@ -162,9 +162,7 @@ def mixture(
             waiting = service = float(system.contention.factor_at(system.cores))
         # A share of a renewal stream picked at random: its SCV moves towards 1.
         thinned = 1 + share * (variability - 1)
-        started = response(
-            qps * share, queries.scaled(waiting), system.cores, horizon_s=horizon_s, gap_scv=thinned
-        )
+        started = response(qps * share, queries.scaled(waiting), system.cores, horizon_s=horizon_s, gap_scv=thinned)
         parts.append((share, Response(queries.scaled(service), started.times_s, started.start_cdf)))
     if share < 1 and system.accelerator:
         device = system.accelerator

@@ -173,15 +173,15 @@ def response(
     single = queries.sub_request
     one_by_one = wait(rate * queries.mean_sub_requests, single, servers)
     stretch = target / queries.work_mean_s / (single.second_moment / single.mean)
-    grid = np.arange(len(one_by_one.tail)) * one_by_one.step_s * stretch
+    grid = np.linspace(0.0, 1.0, len(one_by_one.tail)) * ((len(one_by_one.tail) - 1) * one_by_one.step_s * stretch)
     if positions == 1:
         return Response(queries, grid, 1 - one_by_one.tail[None, :])
 
     x = queries.full + 1
     rounded = np.minimum(queries.last_s / queries.full_s, 1.0)
-    quanta = np.bincount(queries.full, queries.probability * (1 - rounded), positions + 1)
+    quanta = np.asarray(np.bincount(queries.full, queries.probability * (1 - rounded), positions + 1), dtype=float)
     quanta += np.bincount(x, queries.probability * rounded, positions + 1)
-    counts = np.bincount(x, queries.probability, positions + 1)
+    counts = np.asarray(np.bincount(x, queries.probability, positions + 1), dtype=float)
     j2 = np.arange(positions + 1) ** 2
     mean_service = single.mean
     second_a = queries.full_s**2 * float(quanta @ j2)

@@ -131,7 +131,7 @@ def wait(rate: float, service: ServiceMixture, servers: int, *, resolution: int 
                 f"M/G/k: utilization {rho:.6f} with service SCV {service.scv:.3g} needs more than {size} grid points; "
                 "lower the rate"
             )
-    t = np.arange(size + 1) * step
+    t = np.linspace(0.0, size * step, size + 1)
     residual_fast = _on_grid(parts.equilibrium_cdf(t * servers))
     first = _on_grid(1 - (1 - parts.equilibrium_cdf(t)) ** servers)
     transform = np.fft.rfft(residual_fast, 2 * size)

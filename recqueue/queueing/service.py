@@ -21,7 +21,7 @@ def lognormal_cdf(t: NDArray[np.float64], mean: NDArray[np.float64] | float, cv:
 
 @dataclass(frozen=True, eq=False)
 class ServiceMixture:
-    """A service time: with ``probability[i]`` it is log-normal with mean ``mean_s[i]`` and coefficient of variation ``cv``.
+    """A service time: with ``probability[i]`` log-normal with mean ``mean_s[i]`` and coefficient of variation ``cv``.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class ServiceMixture:
         return np.asarray(lognormal_cdf(t[..., None], self.mean_s, self.cv) @ self.probability)
 
     def equilibrium_cdf(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
-        r"""Distribution of the residual service seen by an outsider, :math:`E\min(S, t) / E S`, in the shape of ``t``."""
+        r"""Distribution of the residual service that an outsider sees, :math:`E\min(S, t) / E S`."""
         t = np.asarray(t, dtype=float)
         if self.cv == 0:
             order = np.argsort(self.mean_s)
@@ -82,7 +82,7 @@ class ServiceMixture:
         order = np.argsort(self.mean_s)
         s, p = self.mean_s[order], self.probability[order]
         group = np.minimum(((s - s[0]) / (s[-1] - s[0]) * parts).astype(int), parts - 1)
-        weight = np.bincount(group, p, parts)
-        work = np.bincount(group, p * s, parts)
+        weight = np.asarray(np.bincount(group, p, parts), dtype=float)
+        work = np.asarray(np.bincount(group, p * s, parts), dtype=float)
         some = weight > 0
         return ServiceMixture(weight[some], work[some] / weight[some], self.cv)

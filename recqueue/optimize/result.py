@@ -1,0 +1,113 @@
+"""What the optimizer answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from recqueue.analysis import Limit
+from recqueue.serving import Performance, Policy, Scenario
+
+Verdict = Literal["pass", "fail", "undecided"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """A policy somebody would use without the optimizer, and the rate it carries.
+
+    Attributes
+    ----------
+    policy : Policy or None
+        None when no policy of that kind keeps the promise.
+    qps : float
+        Largest queries per second within the SLA; 0 when there is none.
+    method : str
+        How the rate was found.
+    sub_requests : int
+        Sub-requests simulated to find it.
+    """
+
+    policy: Policy | None
+    qps: float
+    method: str
+    sub_requests: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """What the simulator says of the answer, from a run that had no part in choosing the rate.
+
+    Attributes
+    ----------
+    verdict : {"pass", "fail", "undecided"}
+        ``pass`` when the whole 95 % interval of the percentile lies within the bound, ``fail`` when all of it lies above.
+    interval_s : tuple of float
+        That interval.
+    queries, replications : int
+        Size of the deciding run.
+    sub_requests : int
+        Sub-requests simulated in all runs of the verification.
+    steps_back : int
+        How often the rate was lowered because the simulator did not confirm it.
+    performance : Performance
+        The deciding run.
+    """
+
+    verdict: Verdict
+    interval_s: tuple[float, float]
+    queries: int
+    replications: int
+    sub_requests: int
+    steps_back: int
+    performance: Performance
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimization:
+    """The policy that carries the most queries under the SLA, and how sure that is.
+
+    Attributes
+    ----------
+    scenario : Scenario
+        The question.
+    policy : Policy or None
+        None when no policy keeps the promise at any rate.
+    qps : float
+        The rate to rely on: verified when ``verification`` says so.
+    formula_qps : float
+        The largest rate by formula alone.
+    performance : Performance or None
+        By formula, at ``qps``.
+    baselines : mapping
+        ``static`` and (when verified) ``hill_climb``.
+    verification : Verification or None
+        None when it was not asked for.
+    lattice : int
+        Policies that differ: batch sizes times distinct thresholds.
+    evaluations : int
+        Policies evaluated by formula.
+    excluded : int
+        Policies that saturate below ``formula_qps``, so cannot be better.
+    upper_bound_qps : float
+        No policy that was not evaluated saturates above this rate.
+    limit, reason
+        What binds, as in :class:`recqueue.analysis.MaxRate`.
+    seconds : float
+        Wall-clock time.
+    """
+
+    scenario: Scenario
+    policy: Policy | None
+    qps: float
+    formula_qps: float
+    performance: Performance | None
+    baselines: Mapping[str, Baseline]
+    verification: Verification | None
+    lattice: int
+    evaluations: int
+    excluded: int
+    upper_bound_qps: float
+    limit: Limit
+    reason: str
+    seconds: float

@@ -1,0 +1,102 @@
+"""DeepRecSched's choice as an optimization problem: the most queries per second under the SLA."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from recqueue.analysis import Limit, evaluate, max_rate
+from recqueue.analysis.pools import Costs
+from recqueue.optimize.baselines import hill_climb, static
+from recqueue.optimize.result import Baseline, Optimization
+from recqueue.optimize.search import lattice, search
+from recqueue.serving import Performance, Scenario
+
+
+def optimize(
+    scenario: Scenario, *, verify: bool = True, seed: int = 0, progress: Callable[[str], None] | None = None
+) -> Optimization:
+    r"""Batch size and offload threshold that carry the most queries per second under the SLA.
+
+    .. math:: \max_{B, T, \lambda} \lambda \quad \text{subject to} \quad P(R_{B,T}(\lambda) \le L) \ge p
+
+    over B = 1..largest query and every threshold T that makes a difference, never included. Solved on the formulas
+    (:func:`recqueue.optimize.search.search`), then confirmed by simulation.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        Its own policy and rate are not used.
+    verify : bool
+        Confirm the rate by simulation, stepping back where the formula was optimistic, and run the hill climb.
+    seed : int
+        Of all simulations.
+    progress : callable, optional
+        Called with a line at each stage.
+
+    Returns
+    -------
+    Optimization
+        ``policy`` is None when no policy keeps the promise; ``reason`` says by how much it is missed.
+    """
+    started = time.perf_counter()
+    say = progress or (lambda line: None)
+    question = replace(scenario, policy=None, qps=None)
+    costs = Costs.of(question)
+    say("searching the policies by formula")
+    found = search(question, costs)
+    baselines: dict[str, Baseline] = {"static": static(question, costs)}
+    verification = None
+    rate = found.qps
+    limit: Limit
+    performance: Performance | None
+    if found.policy is None:
+        limit, reason, performance = _infeasible(question, costs)
+    else:
+        if verify:
+            from recqueue.optimize.verify import verify as confirm  # loads numba
+
+            say("climbing the hill on the simulator")
+            baselines["hill_climb"] = hill_climb(question, seed=seed)
+            say("confirming by simulation")
+            rate, verification = confirm(question, found.policy, found.qps, seed=seed)
+        chosen = replace(question, policy=found.policy)
+        most = max_rate(chosen)
+        limit, reason, performance = most.limit, most.reason, evaluate(chosen, qps=rate)
+    return Optimization(
+        scenario=question,
+        policy=found.policy,
+        qps=rate,
+        formula_qps=found.qps,
+        performance=performance,
+        baselines=baselines,
+        verification=verification,
+        lattice=found.lattice,
+        evaluations=found.evaluations,
+        excluded=found.excluded,
+        upper_bound_qps=found.upper_bound_qps,
+        limit=limit,
+        reason=reason,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _infeasible(scenario: Scenario, costs: Costs) -> tuple[Limit, str, None]:
+    """By how much the best of a spread of policies misses the bound with almost no load."""
+    grid, sla = lattice(scenario, costs), scenario.sla
+    rows, columns = grid.bound_qps.shape
+    percentile = f"p{sla.percentile:g}"
+
+    def idle_s(place: tuple[int, int]) -> float:
+        rate = 1e-3 * float(grid.bound_qps[place])
+        return evaluate(replace(scenario, policy=grid.policy(place)), qps=rate).latency_s[percentile]
+
+    spread = [(min(2**e, rows) - 1, j) for e in range(rows.bit_length() + 1) for j in {0, columns // 2, columns - 1}]
+    late, place = min((idle_s(place), place) for place in spread)
+    return (
+        "latency",
+        f"no policy keeps {percentile} <= {sla.latency_s * 1e3:.4g} ms even with almost no load; the closest looked at, "
+        f"{grid.policy(place)}, has {late * 1e3:.4g} ms, {late / sla.latency_s:.2f} times the bound",
+        None,
+    )

@@ -1,0 +1,57 @@
+"""Let the simulator confirm a rate, and step back until it does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from recqueue.optimize.result import Verdict, Verification
+from recqueue.serving import Performance, Policy, Scenario
+from recqueue.simulate import simulate
+
+_FIRST_QUERIES = 400_000
+_MOST_QUERIES = 1_600_000
+_REPLICATIONS = 16
+_MOST_STEPS = 24
+_FIRST_STEP = 0.0025
+_LARGEST_STEP = 0.02
+
+
+def verify(scenario: Scenario, policy: Policy, formula_qps: float, *, seed: int) -> tuple[float, Verification]:
+    """The largest rate, at or below the formula's, that the simulator confirms; and the run that confirms it.
+
+    One run explores a rate; when its interval lies within the bound, a second run with fresh random numbers decides,
+    so that the verdict is not picked among several looks. An undecided look is repeated with more queries before the rate
+    is lowered (by 0.25 % at first, doubling up to 2 %).
+    """
+    asked = replace(scenario, policy=policy)
+    rate, step, queries, steps_back, simulated, look = formula_qps, _FIRST_STEP, _FIRST_QUERIES, 0, 0, 0
+
+    def run() -> Performance:
+        nonlocal look, simulated
+        look += 1
+        result = simulate(asked, qps=rate, queries=queries, replications=_REPLICATIONS, seed=seed * 1000 + look)
+        simulated += result.sub_requests or 0
+        return result
+
+    while True:
+        result = run()
+        if result.meets_sla:
+            result = run()
+            if result.meets_sla:
+                break
+        if steps_back == _MOST_STEPS:
+            break
+        if result.meets_sla is None and queries < _MOST_QUERIES:
+            queries *= 2
+            continue
+        rate, step, steps_back = rate * (1 - step), min(2 * step, _LARGEST_STEP), steps_back + 1
+    verdict: Verdict = "pass" if result.meets_sla else "undecided" if result.meets_sla is None else "fail"
+    return rate, Verification(
+        verdict=verdict,
+        interval_s=result.interval_s[f"p{scenario.sla.percentile:g}"],
+        queries=result.queries or 0,
+        replications=_REPLICATIONS,
+        sub_requests=simulated,
+        steps_back=steps_back,
+        performance=result,
+    )
