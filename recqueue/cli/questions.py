@@ -131,9 +131,17 @@ def max_rate(ctx: click.Context, scenario: str, settings: tuple[str, ...], *, as
 @_scenario_options
 @click.option("--verify/--no-verify", default=True, help="Check the answer by simulation (the default).")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the simulations.")
+@click.option("--plot", metavar="FILE", help="Draw latency against the rate into this file (pdf, png or svg).")
 @click.pass_context
 def optimize(
-    ctx: click.Context, scenario: str, settings: tuple[str, ...], seed: int, *, verify: bool, as_json: bool
+    ctx: click.Context,
+    scenario: str,
+    settings: tuple[str, ...],
+    seed: int,
+    plot: str | None,
+    *,
+    verify: bool,
+    as_json: bool,
 ) -> None:
     """Find the batch size and offload threshold that carry the most queries within the SLA.
 
@@ -151,6 +159,11 @@ def optimize(
         from recqueue.cli.report import optimization_report
 
         optimization_report(found)
+    if plot is not None and found.policy is not None:
+        from recqueue.cli.picture import save
+
+        save(found, plot)
+        click.echo(f"picture: {plot}", err=as_json)
     if found.policy is None:
         ctx.exit(CANNOT_MEET_SLA)
     verdict = found.verification.verdict if found.verification else "pass"
