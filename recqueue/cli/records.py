@@ -138,6 +138,7 @@ def optimization_record(r: Optimization) -> dict[str, Any]:
                 "qps": b.qps,
                 "gain": r.qps / b.qps if b.qps > 0 else None,
                 "method": b.method,
+                "sub_requests": b.sub_requests,
             }
             for name, b in r.baselines.items()
         },
@@ -157,7 +158,10 @@ def optimization_record(r: Optimization) -> dict[str, Any]:
         "feasible": r.policy is not None,
         "limit": r.limit,
         "reason": r.reason,
+        "lattice": r.lattice,
         "evaluations": r.evaluations,
+        "excluded": r.excluded,
+        "upper_bound_qps": r.upper_bound_qps,
         "seconds": r.seconds,
         **scenario_record(scenario, r.qps),
     }

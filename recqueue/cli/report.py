@@ -27,7 +27,7 @@ PROVENANCE = {
     "roofline": "MODELLED, NOT MEASURED (roofline)",
     "given": "given in the scenario",
 }
-BASELINES = {"static": "static: largest query over all cores", "hill_climb": "hill climb on the simulator"}
+BASELINES = {"static": "static: largest query / cores", "hill_climb": "DeepRecSched hill climb"}
 WIDTH = 110
 
 
@@ -204,7 +204,7 @@ def optimization_report(r: Optimization) -> None:
                     *known,
                     ("workload", _workload(scenario, r.qps)),
                     *_profiles(scenario),
-                    ("search", f"{r.evaluations:,} policies evaluated, {r.seconds:.1f} s"),
+                    ("search", _search(r)),
                     *(("note", note) for note in (p.notes if p else ())),
                 ]
             )
@@ -225,6 +225,11 @@ def _verdict(r: Optimization) -> Text:
     )
 
 
+def _search(r: Optimization) -> str:
+    rest = f"; no other saturates above {rate(r.upper_bound_qps)} queries/s" if r.policy is not None else ""
+    return f"{r.evaluations:,} of {r.lattice:,} policies evaluated by formula{rest}; {r.seconds:.1f} s"
+
+
 def _comparison(r: Optimization) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("compared with", no_wrap=True)
@@ -241,5 +246,5 @@ def _comparison(r: Optimization) -> Table:
     add("this policy", r.policy, r.qps, "")
     for name, b in r.baselines.items():
         gain = f"{r.qps / b.qps:.2f} x as much" if b.qps > 0 else "the only one"
-        add(BASELINES.get(name, name), b.policy, b.qps, gain)
+        add(f"{BASELINES.get(name, name)} ({b.method})", b.policy, b.qps, gain)
     return table
