@@ -25,7 +25,7 @@ class StartTimes:
     times_s : numpy.ndarray
         Ascending times after the arrival, from 0, shape (times,).
     cdf : numpy.ndarray
-        ``cdf[x - 1, i]``: probability that the job in position x starts within ``times_s[i]``, shape (positions, times).
+        ``cdf[x - 1, i]``: probability that position x starts within ``times_s[i]``, shape (positions, times).
     """
 
     times_s: NDArray[np.float64]
@@ -42,8 +42,8 @@ def excess(batch_pmf: NDArray[np.float64], batch_rate: float, service_s: float, 
     .. math:: E z^W = \exp \sum_{j \ge 1} c_j (z^j - 1), \qquad
               c_j = [z^j] \left( -\log \frac{1 - z^{-k} A(z)}{1 - z^{-1}} \right)
 
-    (the divisor removes the zero at z = 1 and only touches powers up to 0). Evaluated by FFT; the length follows from the
-    tail, and mass lost to aliasing is below 1e-9 or an error is raised.
+    (the divisor removes the zero at z = 1 and only touches powers up to 0). Evaluated by FFT; the length follows from
+    the tail, and mass lost to aliasing is below 1e-9 or an error is raised.
 
     Parameters
     ----------
@@ -79,6 +79,14 @@ def excess(batch_pmf: NDArray[np.float64], batch_rate: float, service_s: float, 
         raise UnstableQueueError(
             f"M^X/D/k: offered load {load:.4g} on {servers} servers; it must stay below the number of servers"
         )
+    period = int(np.gcd.reduce(np.append(np.flatnonzero(batch_pmf), servers)))
+    if (
+        period > 1
+    ):  # W lives on a lattice, and 1 - z^-k A(z) has a zero at each root of unity: count in lots of `period`
+        lots = np.fft.irfft(excess(batch_pmf[::period], batch_rate, service_s, servers // period))
+        jobs = np.zeros(len(lots) * period)
+        jobs[::period] = lots
+        return np.asarray(np.fft.rfft(jobs))
     # Decay of the tail: the root theta > 0 of log A(e^theta) = k theta bounds it; two moments give its scale.
     decay = 2 * (servers - load) / max(batch_rate * service_s * second, 1e-300)
     decay = min(decay, 1.0 / max(1.0, len(batch_pmf) / 4))
@@ -86,8 +94,8 @@ def excess(batch_pmf: NDArray[np.float64], batch_rate: float, service_s: float, 
     size = 2 << int(np.ceil(np.log2(points)))  # the second half of the grid is reserve against aliasing
     if size > _LARGEST_TRANSFORM:
         raise OutOfValidityError(
-            f"M^X/D/k: utilization {load / servers:.6f} needs a transform of {size} points, at most {_LARGEST_TRANSFORM} "
-            "are used; lower the rate"
+            f"M^X/D/k: utilization {load / servers:.6f} needs a transform of {size} points, at most "
+            f"{_LARGEST_TRANSFORM} are used; lower the rate"
         )
     arrivals = np.exp(batch_rate * service_s * (np.fft.rfft(batch_pmf, size) - 1))
     z = np.exp(-2j * np.pi * np.arange(size // 2 + 1) / size)  # numpy's forward transform runs with negative sign
@@ -136,6 +144,10 @@ def start_times(
     ------
     UnstableQueueError, OutOfValidityError
         As in :func:`excess`.
+
+    References
+    ----------
+    Tijms (2003), section 9.6, for single arrivals; positions in a batch are recqueue's own.
     """
     waiting = excess(batch_pmf, batch_rate, service_s, servers)
     size = 2 * (len(waiting) - 1)
