@@ -20,7 +20,9 @@ Limit = Literal["cpu", "accelerator", "latency"]
 
 METHOD = "M^X/G/k fork-join on the cores, M/G/k on the accelerator, mixed over query sizes"
 _RATE_TOLERANCE = 1e-4
-_CLOSEST_TO_SATURATION = 0.999
+CLOSEST_TO_SATURATION = 0.98
+"""No rate above this share of saturation is recommended: the latency bound may hold in the limit, but after a burst the
+queue takes of the order of 1 / 0.02^2 = 2,500 queries to drain, so no run of practical length would show or keep it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,7 @@ class MaxRate:
     performance : Performance or None
         At that rate; None when infeasible.
     limit : {"cpu", "accelerator", "latency"}
-        What binds: a pool whose utilization is at least 0.9 (the busier one), else the latency of the work itself.
+        What binds: a pool loaded to at least 0.9 of its saturation (the busier one), else the latency of the work.
     reason : str
         The same as a sentence with numbers.
     feasible : bool
@@ -93,7 +95,8 @@ def evaluate(scenario: Scenario, *, qps: float | None = None) -> Performance:
         latency = dict.fromkeys(["mean", *ranks], np.inf)
         status = (
             f"unstable: at {rate:.6g} queries/s the load is {cpu:.3f} of what the {system.cores} cores can do and "
-            f"{accelerator:.3f} of what the accelerator can do; stay below {min(cpu_limit, accelerator_limit):.6g} queries/s"
+            f"{accelerator:.3f} of what the accelerator can do; stay below "
+            f"{min(cpu_limit, accelerator_limit):.6g} queries/s"
         )
     else:
         latency = {"mean": forkjoin.mean(parts), **{k: forkjoin.quantile(parts, r) for k, r in ranks.items()}}
@@ -120,7 +123,7 @@ def evaluate(scenario: Scenario, *, qps: float | None = None) -> Performance:
 def on_time(scenario: Scenario, policy: Policy, qps: float, costs: Costs) -> float:
     """Share of queries answered within the latency bound at ``qps``; 0 when a pool is saturated or nearly so."""
     bound = scenario.sla.latency_s
-    if qps >= _CLOSEST_TO_SATURATION * min(loads(scenario, policy, costs).saturation_qps(scenario)):
+    if qps >= CLOSEST_TO_SATURATION * min(loads(scenario, policy, costs).saturation_qps(scenario)):
         return 0.0
     try:
         return sum(w * r.cdf(bound) for w, r in mixture(scenario, policy, qps, costs, horizon_s=bound))
@@ -131,7 +134,7 @@ def on_time(scenario: Scenario, policy: Policy, qps: float, costs: Costs) -> flo
 def largest_rate(scenario: Scenario, policy: Policy, costs: Costs, *, known_feasible: float = 0.0) -> float:
     """Largest rate at which the promise is kept, to a relative 1e-4, 0 when there is none."""
     goal = scenario.sla.percentile / 100
-    top = _CLOSEST_TO_SATURATION * min(loads(scenario, policy, costs).saturation_qps(scenario))
+    top = CLOSEST_TO_SATURATION * min(loads(scenario, policy, costs).saturation_qps(scenario))
     low = known_feasible or 1e-3 * top
     if not known_feasible and on_time(scenario, policy, low, costs) < goal:
         return 0.0
@@ -180,5 +183,8 @@ def max_rate(scenario: Scenario) -> MaxRate:
     name: Limit = "cpu" if use["cpu"] >= use["accelerator"] else "accelerator"
     limit: Limit = name if use[name] >= 0.9 else "latency"
     pool = {"cpu": f"the {scenario.system.cores} cores", "accelerator": "the accelerator", "latency": ""}[name]
-    reason = f"{pool} would saturate at {min(limits):.6g} queries/s; the p{sla.percentile:g} bound stops at {use[name]:.1%} of that"
+    stopper = (
+        "the margin to saturation" if use[name] > CLOSEST_TO_SATURATION - 1e-3 else f"the p{sla.percentile:g} bound"
+    )
+    reason = f"{pool} would saturate at {min(limits):.6g} queries/s; {stopper} stops at {use[name]:.1%} of that"
     return MaxRate(qps=rate, performance=performance, limit=limit, reason=reason, feasible=True)

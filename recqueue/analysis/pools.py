@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from recqueue.profiles.contention import Contention
-from recqueue.queueing.forkjoin import Response, SplitQueries, response
+from recqueue.queueing.forkjoin import LEVELS, Response, SplitQueries, response
 from recqueue.queueing.mgk import erlang_c
 from recqueue.serving.policy import Policy
 from recqueue.serving.scenario import Scenario
@@ -44,7 +44,7 @@ class Costs:
 
 
 def split(pmf: NDArray[np.float64], batch_size: int, service_s: NDArray[np.float64], cv: float) -> SplitQueries:
-    """Queries of the given (not normalized) size probabilities cut into sub-requests of at most ``batch_size`` items."""
+    """Queries of these sizes (``pmf`` need not add up to 1) cut into sub-requests of at most ``batch_size`` items."""
     n = np.flatnonzero(pmf)
     full = (n - 1) // batch_size
     p, last = pmf[n] / pmf[n].sum(), service_s[n - full * batch_size]
@@ -61,8 +61,8 @@ def split(pmf: NDArray[np.float64], batch_size: int, service_s: NDArray[np.float
 def contention_factors(load_one_busy: float, contention: Contention, cores: int) -> tuple[float, float]:
     r"""Slow-down that the queue sees and the one that a running sub-request sees: (waiting, service).
 
-    Number in system as a birth-death process whose completion rate with j busy is :math:`j / f(j)` (one busy core is the
-    unit). ``service`` is the mean of f(j) over running sub-requests. ``waiting`` is the constant slow-down that gives
+    Number in system as a birth-death process whose completion rate with j busy is :math:`j / f(j)` (one busy core
+    is the unit). ``service`` is the mean of f(j) over running sub-requests, ``waiting`` the constant slow-down that gives
     the same mean queue in M/M/k: near saturation all cores are busy while anybody waits, so it tends to f(k).
 
     Parameters
@@ -77,11 +77,8 @@ def contention_factors(load_one_busy: float, contention: Contention, cores: int)
     f = np.asarray(contention.factor_at(np.arange(1, cores + 1, dtype=float)))
     if np.all(f == f[0]):
         return float(f[0]), float(f[0])
-    log_p = np.concatenate(([0.0], np.cumsum(np.log(load_one_busy * f / np.arange(1, cores + 1)))))
-    p = np.exp(log_p - log_p.max())
     rho = load_one_busy * f[-1] / cores
-    p[-1] /= 1 - rho  # everything from k on: a geometric tail
-    p /= p.sum()
+    p = _busy_cores(load_one_busy, f)
     j = np.arange(1, cores + 1)
     service = float((p[1:] * j) @ f / (p[1:] @ j))
     queue = p[-1] * rho / (1 - rho)
@@ -93,6 +90,39 @@ def contention_factors(load_one_busy: float, contention: Contention, cores: int)
     low, high = float(f.min()), float(f[-1])
     waiting = high if low >= high or gap(low) >= 0 or gap(high) <= 0 else float(brentq(gap, low, high, rtol=1e-6))
     return waiting, service
+
+
+def _busy_cores(load_one_busy: float, factor: NDArray[np.float64]) -> NDArray[np.float64]:
+    """P(j busy), j = 0..k, of the birth-death process whose completion rate with j busy is j / factor[j - 1]."""
+    k = len(factor)
+    log_p = np.concatenate(([0.0], np.cumsum(np.log(load_one_busy * factor / np.arange(1, k + 1)))))
+    p = np.exp(log_p - log_p.max())
+    p[-1] /= 1 - load_one_busy * factor[-1] / k  # everything from k on: a geometric tail
+    return np.asarray(p / p.sum())
+
+
+def contention_spread(
+    load_one_busy: float, contention: Contention, cores: int, peakedness: float
+) -> NDArray[np.float64]:
+    r"""Slow-down of the services of a query against how late they start, at ``queueing.forkjoin.LEVELS``.
+
+    A query that waits runs among busy cores, so the two are taken as comonotone. The number busy that an arrival finds
+    (itself included) is spread by :math:`\sqrt{0.74\, z}` about its mean: z is the peakedness of batch arrivals,
+    :math:`1 + E X(X-1) / (2 E X)`, and :math:`2/e = 0.74` is what is left of the variance of a process with the
+    relaxation time of one service when it is averaged over one service.
+
+    Parameters
+    ----------
+    load_one_busy, contention, cores
+        As in :func:`contention_factors`.
+    peakedness : float
+        z, 1 for single arrivals.
+    """
+    p = _busy_cores(load_one_busy, np.asarray(contention.factor_at(np.arange(1, cores + 1, dtype=float))))
+    found = np.minimum(np.arange(cores + 1) + 1, cores)
+    centre = float(p @ found)
+    j = found[np.minimum(np.searchsorted(np.cumsum(p), LEVELS), cores)]
+    return contention.factor_at(np.clip(centre + np.sqrt(2 / np.e * peakedness) * (j - centre), 1, cores))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -155,15 +185,18 @@ def mixture(
     if share > 0:
         queries = split(near, batch, costs.core_s, system.service.cv)
         load = qps * share * queries.work_mean_s
-        waiting, service = (1.0, 1.0)
-        if load * float(system.contention.factor_at(system.cores)) < system.cores:
-            waiting, service = contention_factors(load, system.contention, system.cores)
-        else:
-            waiting = service = float(system.contention.factor_at(system.cores))
+        all_busy = float(system.contention.factor_at(system.cores))
+        waiting, spread = all_busy, None
+        if load * all_busy < system.cores and len(system.contention.busy) > 1:
+            waiting, _ = contention_factors(load, system.contention, system.cores)
+            x = queries.full + 1
+            peakedness = 1 + float(queries.probability @ (x * (x - 1))) / (2 * queries.mean_sub_requests)
+            spread = contention_spread(load, system.contention, system.cores, peakedness)
         # A share of a renewal stream picked at random: its SCV moves towards 1.
         thinned = 1 + share * (variability - 1)
         started = response(qps * share, queries.scaled(waiting), system.cores, horizon_s=horizon_s, gap_scv=thinned)
-        parts.append((share, Response(queries.scaled(service), started.times_s, started.start_cdf)))
+        own = queries if spread is not None else queries.scaled(all_busy)
+        parts.append((share, Response(own, started.times_s, started.start_cdf, spread)))
     if share < 1 and system.accelerator:
         device = system.accelerator
         far = np.where(np.arange(len(p)) >= threshold, p, 0.0)

@@ -6,7 +6,7 @@ import numpy as np
 
 from recqueue.analysis.evaluate import largest_rate
 from recqueue.analysis.pools import Costs
-from recqueue.optimize.result import Baseline
+from recqueue.optimize.result import Baseline, Verification
 from recqueue.serving import Policy, Scenario
 
 BATCH_SIZES = (32, 64, 128, 256, 512, 1024)
@@ -25,13 +25,13 @@ def static(scenario: Scenario, costs: Costs) -> Baseline:
     return Baseline(policy=policy if rate else None, qps=rate, method="formula")
 
 
-def hill_climb(scenario: Scenario, *, seed: int) -> Baseline:
+def hill_climb(scenario: Scenario, *, seed: int) -> tuple[Baseline, Verification | None]:
     """DeepRecSched's two-phase climb on the simulator: batch size first, then the offload threshold.
 
     In each phase the configurations are tried in order and the climb stops at the first that carries less than its
     predecessor. The rate of a configuration is found by halving on the simulated percentile; every look uses the
-    same random numbers. Such a rate is a lucky or unlucky one of a short run, so the policy found is put to the same test
-    as our own (:func:`recqueue.optimize.verify.verify`) and gets the rate that passes; that effort is not counted.
+    same random numbers. Such a rate is a lucky or unlucky one of a short run, so the policy found is put to the same
+    test as our own (``optimize.verify``) and gets the rate that passes; that effort is not counted.
     """
     from recqueue.optimize.verify import verify  # loads numba
     from recqueue.simulate import offered_load, run_once, spawn
@@ -64,8 +64,7 @@ def hill_climb(scenario: Scenario, *, seed: int) -> Baseline:
             policy, best = Policy(policy.batch_size, threshold), rate
     method = "simulation, confirmed like our own rate"
     if best <= 0:
-        return Baseline(policy=None, qps=0.0, method=method, sub_requests=simulated)
+        return Baseline(policy=None, qps=0.0, method=method, sub_requests=simulated), None
     rate, confirmed = verify(scenario, policy, best, seed=seed)
-    return Baseline(
-        policy=policy, qps=rate if confirmed.verdict == "pass" else 0.0, method=method, sub_requests=simulated
-    )
+    qps = rate if confirmed.verdict == "pass" else 0.0
+    return Baseline(policy=policy, qps=qps, method=method, sub_requests=simulated), confirmed

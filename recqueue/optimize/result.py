@@ -41,7 +41,8 @@ class Verification:
     Attributes
     ----------
     verdict : {"pass", "fail", "undecided"}
-        ``pass`` when the whole 95 % interval of the percentile lies within the bound, ``fail`` when all of it lies above.
+        ``pass`` when the whole 95 % interval of the percentile lies within the bound, ``fail`` when all of it lies
+        above.
     interval_s : tuple of float
         That interval.
     queries, replications : int

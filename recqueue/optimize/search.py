@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recqueue.analysis.evaluate import largest_rate, on_time
+from recqueue.analysis.evaluate import CLOSEST_TO_SATURATION, largest_rate, on_time
 from recqueue.analysis.pools import Costs
 from recqueue.serving import Policy, Scenario
 
@@ -40,7 +40,7 @@ class Lattice:
     thresholds : tuple
         Query sizes that occur, then None: thresholds between two sizes that occur do the same as the upper one.
     bound_qps : numpy.ndarray
-        Saturation rate, shape (batch sizes, thresholds): no SLA can be kept at or above it.
+        Saturation rate less the margin, shape (batch sizes, thresholds): no rate above it is ever recommended.
     cpu_work_s : numpy.ndarray
         Share of the machine's cores that one query per second takes, same shape; the smaller breaks ties.
     """
@@ -65,11 +65,11 @@ def lattice(scenario: Scenario, costs: Costs) -> Lattice:
     slow = float(system.contention.factor_at(system.cores))
     local = np.cumsum(work, axis=1) * slow / system.cores
     if system.accelerator is None:
-        return Lattice(batch_sizes, (None,), 1 / local[:, -1:], local[:, -1:])
+        return Lattice(batch_sizes, (None,), CLOSEST_TO_SATURATION / local[:, -1:], local[:, -1:])
     before = np.concatenate((np.zeros((len(batch_sizes), 1)), local), axis=1)
     offloaded = p[n] * costs.accelerator_s[n] / system.accelerator.count
     after = np.append(np.cumsum(offloaded[::-1])[::-1], 0.0)
-    return Lattice(batch_sizes, (*(int(i) for i in n), None), 1 / np.maximum(before, after), before)
+    return Lattice(batch_sizes, (*(int(i) for i in n), None), CLOSEST_TO_SATURATION / np.maximum(before, after), before)
 
 
 def search(scenario: Scenario, costs: Costs) -> Found:
@@ -120,7 +120,7 @@ def search(scenario: Scenario, costs: Costs) -> Found:
             )
             for a, b in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1))
         ]
-        if any([try_policy(place) for place in around]):
+        if sum(try_policy(place) for place in around) > 0:  # all of them, the first success does not end the round
             continue
         if by_row == 1 and by_column == 1:
             break

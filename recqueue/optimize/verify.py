@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from recqueue.analysis.evaluate import CLOSEST_TO_SATURATION
 from recqueue.optimize.result import Verdict, Verification
 from recqueue.serving import Performance, Policy, Scenario
-from recqueue.simulate import simulate
+from recqueue.simulate import offered_load, simulate
 
-_FIRST_QUERIES = 400_000
-_MOST_QUERIES = 1_600_000
-_REPLICATIONS = 16
+_FIRST_QUERIES = 800_000
+_MOST_QUERIES = 3_200_000
+_REPLICATIONS = 8
 _MOST_STEPS = 24
 _FIRST_STEP = 0.0025
 _LARGEST_STEP = 0.02
@@ -20,11 +21,13 @@ def verify(scenario: Scenario, policy: Policy, formula_qps: float, *, seed: int)
     """The largest rate, at or below the formula's, that the simulator confirms; and the run that confirms it.
 
     One run explores a rate; when its interval lies within the bound, a second run with fresh random numbers decides,
-    so that the verdict is not picked among several looks. An undecided look is repeated with more queries before the rate
-    is lowered (by 0.25 % at first, doubling up to 2 %).
+    so that the verdict is not picked among several looks. An undecided look is repeated with more queries before the
+    rate is lowered (by 0.25 % at first, doubling up to 2 %).
     """
     asked = replace(scenario, policy=policy)
-    rate, step, queries, steps_back, simulated, look = formula_qps, _FIRST_STEP, _FIRST_QUERIES, 0, 0, 0
+    most = CLOSEST_TO_SATURATION / max(offered_load(scenario, policy, 1.0))
+    rate = min(formula_qps, most)
+    step, queries, steps_back, simulated, look = _FIRST_STEP, _FIRST_QUERIES, 0, 0, 0
 
     def run() -> Performance:
         nonlocal look, simulated

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +15,14 @@ from recqueue.queueing.mxdk import start_times
 from recqueue.queueing.service import ServiceMixture, lognormal_cdf
 
 _EDGES = np.concatenate((np.linspace(0, 0.9, 73), np.linspace(0.9, 0.99, 25)[1:], np.linspace(0.99, 1, 13)[1:]))
-_LEVELS = (_EDGES[1:] + _EDGES[:-1]) / 2
+LEVELS = (_EDGES[1:] + _EDGES[:-1]) / 2
+"""Levels in (0, 1) at which start times are followed through, denser towards 1."""
 _LEVEL_WEIGHT = np.diff(_EDGES)
 
 
 @dataclass(frozen=True, eq=False)
 class SplitQueries:
-    """What a query brings: ``full[i]`` sub-requests of ``full_s`` seconds, then one of ``last_s[i]``, with ``probability[i]``.
+    """What a query brings: with ``probability[i]``, ``full[i]`` services of ``full_s`` s and one of ``last_s[i]`` s.
 
     Attributes
     ----------
@@ -79,16 +81,20 @@ class Response:
         Ascending times, shape (times,).
     start_cdf : numpy.ndarray
         ``start_cdf[j - 1, i]``: probability that sub-request j has started within ``times_s[i]``.
+    slowdown : numpy.ndarray or None
+        Factor on the services of a query whose starts are at each of ``LEVELS``, where late starts and slow services
+        come together; None for no such factor.
     """
 
     queries: SplitQueries
     times_s: NDArray[np.float64]
     start_cdf: NDArray[np.float64]
+    slowdown: NDArray[np.float64] | None = None
 
     @cached_property
     def _start_quantiles(self) -> NDArray[np.float64]:
         """Start times at the levels, shape (positions, levels)."""
-        return np.array([np.interp(_LEVELS, row, self.times_s) for row in self.start_cdf])
+        return np.array([np.interp(LEVELS, row, self.times_s) for row in self.start_cdf])
 
     def cdf(self, t: float) -> float:
         r"""Probability that a query is done within ``t`` seconds.
@@ -97,19 +103,20 @@ class Response:
 
         .. math:: P(R \le t) = \sum_i p_i \int_0^1 \prod_{j} F_{S_j}(t - q_j(u))\, du
 
-        with :math:`q_j` the quantile function of the start of sub-request j; for constant service this is the smaller of
-        the two last marginals.
+        with :math:`q_j` the quantile function of the start of sub-request j; for constant service this is the smaller
+        of the two last marginals.
         """
         q = self.queries
-        if q.cv == 0:
+        if q.cv == 0 and self.slowdown is None:
             last = self._row_at(q.full, t - q.last_s)
             before = self._row_at(np.maximum(q.full - 1, 0), np.full(len(q.full), t - q.full_s))
             return float(q.probability @ np.where(q.full > 0, np.minimum(last, before), last))
         starts = self._start_quantiles
-        together = np.ones((len(starts), len(_LEVELS)))
+        slow = np.ones(len(LEVELS)) if self.slowdown is None else self.slowdown
+        together = np.ones((len(starts), len(LEVELS)))
         if len(starts) > 1:
-            together[1:] = np.cumprod(lognormal_cdf(t - starts[:-1], q.full_s, q.cv), axis=0)
-        done = lognormal_cdf(t - starts[q.full], q.last_s[:, None], q.cv) * together[q.full]
+            together[1:] = np.cumprod(lognormal_cdf(t - starts[:-1], q.full_s * slow, q.cv), axis=0)
+        done = lognormal_cdf(t - starts[q.full], q.last_s[:, None] * slow, q.cv) * together[q.full]
         return float(q.probability @ (done @ _LEVEL_WEIGHT))
 
     def _row_at(self, row: NDArray[np.int64], t: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -211,9 +218,9 @@ def response(
 
 
 def quantile(mixture: list[tuple[float, Response]], p: float) -> float:
-    """Time within which a share ``p`` of all queries is done, over ``(probability, Response)`` parts.
+    r"""Time within which a share ``p`` of all queries is done, over ``(probability, Response)`` parts.
 
-    Distributions are mixed, never percentiles: the root of :math:`\\sum_i w_i P(R_i \\le t) = p`.
+    Distributions are mixed, never percentiles: the root of :math:`\sum_i w_i P(R_i \le t) = p`.
     """
 
     def gap(t: float) -> float:
@@ -233,7 +240,7 @@ def mean(mixture: list[tuple[float, Response]]) -> float:
     nodes, weights = np.polynomial.legendre.leggauss(24)
     edges = np.concatenate(([0.0], np.quantile([quantile(mixture, q) for q in (0.01, 0.5, 0.95)], [0, 0.5, 1]), [high]))
     total = 0.0
-    for a, b in zip(edges[:-1], edges[1:], strict=True):
+    for a, b in pairwise(edges):
         t = a + (b - a) * (nodes + 1) / 2
         tail = np.array([1 - sum(w * r.cdf(float(s)) for w, r in mixture) for s in t])
         total += float(weights @ tail) * (b - a) / 2

@@ -79,9 +79,9 @@ def wait(rate: float, service: ServiceMixture, servers: int, *, resolution: int 
 
     .. math:: W \mid W > 0 \;\sim\; \min(R_1, \dots, R_k) + W_{M/G/1}(S/k), \qquad P(R > t) = 1 - G_e(t)
 
-    with R independent residuals of the equilibrium law :math:`G_e` of the service, and the probability of waiting that of
-    M/M/k (Erlang C). For k = 1 this is the Pollaczek-Khinchine distribution and exact; for exponential service it is exact
-    for every k.
+    with R independent residuals of the equilibrium law :math:`G_e` of the service, and the probability of waiting that
+    of M/M/k (Erlang C). For k = 1 this is the Pollaczek-Khinchine distribution and exact; for exponential service it is
+    exact for every k.
 
     Parameters
     ----------
@@ -114,7 +114,8 @@ def wait(rate: float, service: ServiceMixture, servers: int, *, resolution: int 
     rho = load / servers
     if rho >= 1:
         raise UnstableQueueError(
-            f"M/G/k: utilization {rho:.4g} ({rate:.4g} per s x {service.mean:.4g} s on {servers} servers); it must be below 1"
+            f"M/G/k: utilization {rho:.4g} ({rate:.4g} per s x {service.mean:.4g} s on {servers} servers); "
+            "it must be below 1"
         )
     parts = service.merged(32 if service.cv > 0 else 4096)
     longest = float(parts.mean_s.max()) * np.exp(6.5 * np.sqrt(np.log1p(parts.cv**2)))

@@ -21,6 +21,10 @@ from recqueue.simulate.streams import Streams, arrival_times_s, query_items, ser
 WARM_UP_SHARE = 0.2
 """Share of the queries of each replication that fill the empty system and are not counted."""
 
+SETTLING_TIMES = 3
+"""A warm-up is long enough when it covers this many relaxation times, taken as 2 (1 + SCV of sizes) / (1 - load)^2
+queries, the order of magnitude of a single-server queue started empty; e^-3 = 5 % of the start is then left."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
@@ -167,11 +171,21 @@ def summarize(scenario: Scenario, policy: Policy, qps: float, runs: Sequence[Run
     stable = max(load_cpu, load_accelerator) < 1
     low, high = interval[f"p{sla.percentile:g}"]
     meets = False if not stable or low > sla.latency_s else True if high <= sla.latency_s else None
+    notes = []
+    settling = 2 * (1 + scenario.sizes.scv) / (1 - max(load_cpu, load_accelerator)) ** 2 if stable else np.inf
+    warm_up = len(runs[0].latency_s) * WARM_UP_SHARE / (1 - WARM_UP_SHARE)
+    if stable and warm_up < SETTLING_TIMES * settling:
+        needed = SETTLING_TIMES * settling * (1 - WARM_UP_SHARE) / WARM_UP_SHARE * len(runs)
+        notes.append(
+            f"too short to settle at offered load {max(load_cpu, load_accelerator):.3f}: the latencies are likely "
+            f"too low; use at least {needed:,.0f} queries"
+        )
+        meets = None if meets else meets
     status = (
         "ok"
         if stable
         else (
-            f"overloaded: offered load {load_cpu:.3f} on the cores and {load_accelerator:.3f} on the accelerator, where 1 is "
+            f"overloaded: offered load {load_cpu:.3f} on the cores and {load_accelerator:.3f} on the accelerator; 1 is "
             "all they can do; the latencies shown grow with the length of the run"
         )
     )
@@ -193,4 +207,5 @@ def summarize(scenario: Scenario, policy: Policy, qps: float, runs: Sequence[Run
         queries=sum(len(r.latency_s) for r in runs),
         sub_requests=sum(r.sub_requests for r in runs),
         seed=seed,
+        notes=tuple(notes),
     )

@@ -41,7 +41,7 @@ def arrival_times_s(arrivals: Arrivals, qps: float, count: int, rng: np.random.G
             gaps = rng.gamma(1 / arrivals.gap_scv, arrivals.gap_scv / qps, count)
         case "trace":
             first = rng.integers(len(arrivals.gaps_s))
-            recorded = np.take(arrivals.gaps_s, np.arange(first, first + count), mode="wrap")
+            recorded = arrivals.gaps_s[np.arange(first, first + count) % len(arrivals.gaps_s)]
             gaps = recorded / (arrivals.gaps_s.mean() * qps)
         case "legacy_deeprecsys":
             gaps = rng.poisson(1000 / qps, count) / 1000
