@@ -62,8 +62,8 @@ def contention_factors(load_one_busy: float, contention: Contention, cores: int)
     r"""Slow-down that the queue sees and the one that a running sub-request sees: (waiting, service).
 
     Number in system as a birth-death process whose completion rate with j busy is :math:`j / f(j)` (one busy core
-    is the unit). ``service`` is the mean of f(j) over running sub-requests, ``waiting`` the constant slow-down that gives
-    the same mean queue in M/M/k: near saturation all cores are busy while anybody waits, so it tends to f(k).
+    is the unit). ``service`` is the mean of f(j) over running sub-requests, ``waiting`` the constant slow-down that
+    gives the same mean queue in M/M/k: near saturation all cores are busy while anybody waits, so it tends to f(k).
 
     Parameters
     ----------
