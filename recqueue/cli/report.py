@@ -233,7 +233,7 @@ def _search(r: Optimization) -> str:
 def _comparison(r: Optimization) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("compared with", no_wrap=True)
-    for name in ("batch size", "offload from", "queries/s", "this is"):
+    for name in ("batch size", "offload from", "queries/s", "gain"):
         table.add_column(name, justify="right")
 
     def add(label: str, policy: Policy | None, qps: float, gain: str) -> None:
@@ -245,6 +245,6 @@ def _comparison(r: Optimization) -> Table:
 
     add("this policy", r.policy, r.qps, "")
     for name, b in r.baselines.items():
-        gain = f"{r.qps / b.qps:.2f} x as much" if b.qps > 0 else "the only one"
+        gain = f"{r.qps / b.qps:.2f} x" if b.qps > 0 else "the only one"
         add(f"{BASELINES.get(name, name)} ({b.method})", b.policy, b.qps, gain)
     return table
