@@ -40,9 +40,9 @@ def excess(batch_pmf: NDArray[np.float64], batch_rate: float, service_s: float, 
     Wiener-Hopf factor of :math:`1 - z^{-k} A(z)`:
 
     .. math:: E z^W = \exp \sum_{j \ge 1} c_j (z^j - 1), \qquad
-              c_j = [z^j] \left( -\log \frac{1 - z^{-k} A(z)}{1 - z^{-1}} \right)
+              c_j = [z^j] \left( -\log (1 - z^{-k} A(z)) \right)
 
-    (the divisor removes the zero at z = 1 and only touches powers up to 0). Evaluated by FFT; the length follows from
+    on a circle outside the unit circle, below the root that sets the tail. Evaluated by FFT; the length follows from
     the tail, and mass lost to aliasing is below 1e-9 or an error is raised.
 
     Parameters
@@ -79,17 +79,10 @@ def excess(batch_pmf: NDArray[np.float64], batch_rate: float, service_s: float, 
         raise UnstableQueueError(
             f"M^X/D/k: offered load {load:.4g} on {servers} servers; it must stay below the number of servers"
         )
-    period = int(np.gcd.reduce(np.append(np.flatnonzero(batch_pmf), servers)))
-    if (
-        period > 1
-    ):  # W lives on a lattice, and 1 - z^-k A(z) has a zero at each root of unity: count in lots of `period`
-        lots = np.fft.irfft(excess(batch_pmf[::period], batch_rate, service_s, servers // period))
-        jobs = np.zeros(len(lots) * period)
-        jobs[::period] = lots
-        return np.asarray(np.fft.rfft(jobs))
-    # Decay of the tail: the root theta > 0 of log A(e^theta) = k theta bounds it; two moments give its scale.
-    decay = 2 * (servers - load) / max(batch_rate * service_s * second, 1e-300)
-    decay = min(decay, 1.0 / max(1.0, len(batch_pmf) / 4))
+    # Decay of the tail: a theta just below the root of log A(e^theta) = k theta. Two moments bound the root from above.
+    decay = min(2 * (servers - load) / max(batch_rate * service_s * second, 1e-300), 1.0 / max(1.0, len(batch_pmf) / 4))
+    while batch_rate * service_s * (batch_pmf @ np.exp(decay * x) - 1) > servers * decay:
+        decay /= 1.1
     points = -np.log(_TAIL) / decay + 4 * (servers + len(batch_pmf))
     size = 2 << int(np.ceil(np.log2(points)))  # the second half of the grid is reserve against aliasing
     if size > _LARGEST_TRANSFORM:
@@ -97,12 +90,11 @@ def excess(batch_pmf: NDArray[np.float64], batch_rate: float, service_s: float, 
             f"M^X/D/k: utilization {load / servers:.6f} needs a transform of {size} points, at most "
             f"{_LARGEST_TRANSFORM} are used; lower the rate"
         )
-    arrivals = np.exp(batch_rate * service_s * (np.fft.rfft(batch_pmf, size) - 1))
-    z = np.exp(-2j * np.pi * np.arange(size // 2 + 1) / size)  # numpy's forward transform runs with negative sign
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log_factor = np.log(1 - arrivals / z**servers) - np.log(1 - 1 / z)
-    log_factor[0] = np.log(servers - load)
-    c = -np.fft.irfft(log_factor, size)
+    # On a circle of radius e^(decay / 2) the series converges in both directions, whatever the load: no zero is near.
+    arrivals = np.exp(batch_rate * service_s * (np.fft.rfft(batch_pmf * np.exp(decay / 2 * x), size) - 1))
+    # numpy's forward transform runs with negative sign
+    z = np.exp(decay / 2 - 2j * np.pi * np.arange(size // 2 + 1) / size)
+    c = -np.fft.irfft(np.log1p(-arrivals / z**servers), size) * np.exp(-decay / 2 * np.arange(size))
     c[0] = 0.0
     c[size // 2 :] = 0.0
     transform = np.fft.rfft(c)

@@ -1,0 +1,193 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from recqueue.errors import InputError
+from recqueue.profiles import Contention, LatencyCurve
+from recqueue.serving import Accelerator, Policy, Power, Scenario, Sla, System
+from recqueue.simulate import offered_load, run_once, simulate, spawn
+from recqueue.simulate.streams import arrival_times_s, query_items, service_noise
+from recqueue.workload import POISSON, Arrivals, fixed_sizes, sizes_from_pmf, trace_arrivals
+
+CURVE = LatencyCurve(items=(1, 64), seconds=(0.002, 0.0083))  # 0.1 ms an item and 1.9 ms
+SIZES = sizes_from_pmf([4, 16, 40], [0.5, 0.3, 0.2])
+SYSTEM = System(name="cores", cores=4, service=CURVE)
+DEVICE = Accelerator(name="device", service=LatencyCurve(items=(1, 64), seconds=(0.001, 0.002)))
+
+
+def scenario(**changes):
+    base = Scenario(name="s", model="m", system=SYSTEM, sizes=SIZES, sla=Sla(latency_s=0.02), policy=Policy(10))
+    return replace(base, **changes)
+
+
+def at_load(s, rho):
+    """Rate that loads the busier pool to rho; linear, so one call tells."""
+    return rho / max(offered_load(s, s.policy, 1.0))
+
+
+def test_same_seed_same_numbers_on_any_number_of_workers():
+    s = scenario(policy=Policy(10, 40), system=replace(SYSTEM, accelerator=DEVICE))
+    one, two = (simulate(s, qps=at_load(s, 0.7), queries=8000, seed=4, workers=w) for w in (1, 2))
+    assert one == two
+    other = simulate(s, qps=at_load(s, 0.7), queries=8000, seed=5)
+    assert other.latency_s["p95"] != one.latency_s["p95"]
+
+
+def test_policies_see_the_same_queries_at_the_same_times():
+    """A device with the service times of the cores, so that only the random numbers could make a difference."""
+    twin = Accelerator(name="twin", service=CURVE, count=4)
+    s = scenario(system=replace(SYSTEM, accelerator=twin), policy=Policy(64))
+    rate = at_load(s, 0.8)
+    on_cores, on_device = (run_once(s, p, rate, 4000, spawn(9, 1)[0]) for p in (Policy(64), Policy(64, 1)))
+    np.testing.assert_allclose(on_cores.latency_s, on_device.latency_s, rtol=1e-9)  # roundings of the event times
+    assert on_cores.cpu_utilization == pytest.approx(on_device.accelerator_utilization)
+    assert (on_cores.offloaded_queries, on_device.offloaded_queries) == (0.0, 1.0)
+
+
+def test_replications_and_streams_are_different_numbers():
+    first, second = spawn(0, 2)
+    draws = [g.random() for streams in (first, second) for g in streams]
+    assert len(set(draws)) == 8
+    again = spawn(0, 1)[0]
+    assert [g.random() for g in again] == draws[:4]  # whatever is spawned beside it
+
+
+@pytest.mark.parametrize("cv", [0.0, 0.3])
+@pytest.mark.parametrize("threshold", [None, 40])
+def test_utilization_is_rate_times_work_and_counts_are_complete(cv, threshold):
+    system = replace(SYSTEM, service=replace(CURVE, cv=cv), accelerator=DEVICE, dispatch_overhead_s=3e-4)
+    s = scenario(system=system, policy=Policy(10, threshold))
+    rate = at_load(s, 0.6)
+    found = simulate(s, qps=rate, queries=160_000)
+    cpu, accelerator = offered_load(s, s.policy, rate)
+    # 200,000 queries: work of a query has an SCV near 1, arrivals too: a standard error of 0.3 %; four of them
+    assert found.utilization["cpu"] == pytest.approx(cpu, rel=0.012)
+    assert found.utilization["accelerator"] == pytest.approx(accelerator, rel=0.012)
+    assert found.offloaded["queries"] == pytest.approx(0.2 if threshold else 0, abs=0.004)
+    assert found.offloaded["items"] == pytest.approx(8 / 14.8 if threshold else 0, abs=0.01)
+    assert found.queries == 160_000
+    per_query = 0.5 * 1 + 0.3 * 2 + 0.2 * (1 if threshold else 4)
+    assert found.sub_requests == pytest.approx(200_000 * per_query, rel=0.01)
+    assert found.meets_sla is not None
+
+
+def test_offered_load_by_hand():
+    s = scenario(system=replace(SYSTEM, contention=Contention(busy=(1, 4), factor=(1.0, 1.5)), accelerator=DEVICE))
+    ms = {n: 1.9 + 0.1 * n for n in (4, 6, 10)}
+    work = 0.5 * ms[4] + 0.3 * (ms[10] + ms[6])
+    assert offered_load(s, Policy(10, 40), 1000)[0] == pytest.approx(work * 1.5 / 4)
+    assert offered_load(s, Policy(10, 40), 1000)[1] == pytest.approx(0.2 * (1 + 39 / 63))
+    assert offered_load(s, Policy(10), 1000)[0] == pytest.approx((work + 0.2 * 4 * ms[10]) * 1.5 / 4)
+
+
+def test_littles_law():
+    """Mean number in system, integrated over the arrivals and departures of one run, is rate times mean latency."""
+    s = scenario()
+    rate, n = at_load(s, 0.8), 20_000
+    streams, same = spawn(3, 1)[0], spawn(3, 1)[0]
+    run = run_once(s, s.policy, rate, n, streams)
+    arrival = arrival_times_s(POISSON, rate, n + n // 4, same.arrivals)[-n:]
+    event = np.concatenate((arrival, arrival + run.latency_s))
+    order = np.argsort(event)
+    present = np.cumsum(np.repeat([1, -1], n)[order])
+    area = float(present[:-1] @ np.diff(event[order]))
+    assert area == pytest.approx(run.latency_s.sum())
+    span = event.max() - arrival[0]
+    # the observed rate of 20,000 arrivals has a standard error of 0.7 %; four of them
+    assert area / span == pytest.approx(rate * run.latency_s.mean(), rel=0.03)
+
+
+def test_without_queueing_latency_is_the_service_of_the_largest_part():
+    s = scenario(sizes=fixed_sizes(25))
+    found = simulate(s, qps=1e-3, queries=900)
+    ms = 1.9 + 0.1 * 10  # 10, 10 and 5 at once
+    assert found.latency_s == pytest.approx(dict.fromkeys(found.latency_s, ms * 1e-3))
+    assert found.meets_sla is True
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "scv"),
+    [
+        (POISSON, 1.0),
+        (Arrivals(process="renewal", gap_scv=0.0), 0.0),
+        (Arrivals(process="renewal", gap_scv=0.25), 0.25),
+        (Arrivals(process="renewal", gap_scv=4.0), 4.0),
+        (Arrivals(process="legacy_deeprecsys"), 0.2),
+        (trace_arrivals(np.cumsum([1.0, 1, 1, 1, 6])), 1.0),
+    ],
+)
+def test_gaps_have_their_moments(arrivals, scv):
+    rate, n = 200.0, 400_000
+    gaps = np.diff(arrival_times_s(arrivals, rate, n, np.random.default_rng(2)))
+    # relative standard errors of n gaps: sqrt(scv / n) <= 0.32 % of the mean, about 1 % of an SCV of 4; four of them
+    expected_scv = np.var([1, 1, 1, 6]) / 2.25**2 if arrivals.process == "trace" else scv
+    assert gaps.mean() == pytest.approx(1 / rate, rel=0.013)
+    assert gaps.var() / gaps.mean() ** 2 == pytest.approx(expected_scv, rel=0.04, abs=1e-9)
+    if arrivals.process == "legacy_deeprecsys":
+        assert np.abs(gaps * 1000 - np.round(gaps * 1000)).max() < 1e-3  # whole milliseconds, summed up to 2,000 s
+
+
+def test_sizes_and_noise_have_their_moments():
+    rng = np.random.default_rng(1)
+    items = query_items(SIZES, 200_000, rng)
+    share = np.bincount(items, minlength=41) / 200_000
+    assert np.abs(share - SIZES.pmf).max() < 5 * np.sqrt(0.25 / 200_000)  # five standard errors
+    noise = service_noise(0.3, 200_000, rng)
+    assert noise.mean() == pytest.approx(1, abs=5 * 0.3 / np.sqrt(200_000))
+    assert noise.std() == pytest.approx(0.3, rel=0.02)  # standard error near 0.25 %, skewed
+    assert len(service_noise(0.0, 10, rng)) == 0
+
+
+def test_intervals_cover_the_exact_mean_as_often_as_they_say():
+    """M/D/1 at 0.5: the mean latency is D (1 + rho / 2 / (1 - rho)) = 1.5 D, by Pollaczek and Khinchine."""
+    d = 0.01
+    system = System(name="one", cores=1, service=LatencyCurve(items=(1,), seconds=(d,)))
+    s = scenario(system=system, sizes=fixed_sizes(1), policy=Policy(1))
+    inside = 0
+    for seed in range(60):
+        low, high = simulate(s, qps=0.5 / d, queries=40_000, seed=seed).interval_s["mean"]
+        inside += low <= 1.5 * d <= high
+        assert (high - low) / 2 < 0.05 * d  # narrow enough to mean something
+    fewest = int(binom.ppf(1e-3, 60, 0.95))  # an honest 95 % falls below this once in 1,000 choices of seeds
+    assert fewest <= inside
+
+
+def test_overload_is_an_answer_that_says_so():
+    s = scenario(system=replace(SYSTEM, power=Power(idle_w=10, busy_w=30)))
+    found = simulate(s, qps=at_load(s, 1.25), queries=8000)
+    assert not found.stable
+    assert found.meets_sla is False
+    assert found.status.startswith("overloaded: offered load 1.250 on the cores and 0.000")
+    longer = simulate(s, qps=at_load(s, 1.25), queries=32_000)
+    assert longer.latency_s["p50"] > 2 * found.latency_s["p50"]  # four times the run, a queue that grows in proportion
+    assert found.power_w == pytest.approx(30, rel=0.02)  # all cores busy but for the last moments
+
+
+def test_verdict_is_open_when_the_interval_holds_the_bound():
+    s = scenario()
+    rate = at_load(s, 0.6)
+    p95 = simulate(s, qps=rate, queries=8000).latency_s["p95"]
+    open_, kept, broken = (
+        simulate(replace(s, sla=Sla(latency_s=f * p95)), qps=rate, queries=8000).meets_sla for f in (1, 3, 0.3)
+    )
+    assert (open_, kept, broken) == (None, True, False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "says"),
+    [
+        ({"policy": None}, {"qps": 10}, "no policy"),
+        ({}, {}, "qps None"),
+        ({}, {"qps": -1.0}, "qps -1"),
+        ({}, {"qps": float("nan")}, "qps nan"),
+        ({}, {"qps": 10, "replications": 2}, "2 replications; at least 3"),
+        ({}, {"qps": 10, "queries": 799}, "799 queries; give at least 800"),
+        ({}, {"qps": 10, "seed": -1}, "seed -1"),
+    ],
+)
+def test_bad_questions_are_refused_in_one_line(changes, options, says):
+    with pytest.raises(InputError, match=says) as error:
+        simulate(scenario(**changes), **options)
+    assert "\n" not in str(error.value)
