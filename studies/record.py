@@ -1,0 +1,28 @@
+"""What a study keeps beside its numbers, so that they can be made again."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+"""Full-size results, committed."""
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def save_record(file: Path, command: str, **facts: Any) -> None:
+    """Write ``facts`` to a JSON file with the command, the versions and the number of CPUs."""
+    packages = {name: version(name) for name in ("recqueue", "numpy", "scipy", "numba")}
+    versions = {"python": platform.python_version(), **packages}
+    record = {"command": command, "versions": versions, "cpus": os.cpu_count(), **facts}
+    file.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def command_line(module: str) -> str:
+    """The command that runs now, as one would type it."""
+    return " ".join(["python -m", module, *sys.argv[1:]])
