@@ -197,7 +197,7 @@ def mixture(
         started = response(qps * share, queries.scaled(waiting), system.cores, horizon_s=horizon_s, gap_scv=thinned)
         own = queries if spread is not None else queries.scaled(all_busy)
         parts.append((share, Response(own, started.times_s, started.start_cdf, spread)))
-    if share < 1 and system.accelerator:
+    if threshold < len(p) and system.accelerator:  # not by the share, which need not add up to 1 exactly
         device = system.accelerator
         far = np.where(np.arange(len(p)) >= threshold, p, 0.0)
         queries = split(far, len(p) - 1, costs.accelerator_s, device.service.cv)

@@ -84,8 +84,8 @@ def test_p95_of_the_formula_is_that_of_the_simulation(cores, load, batch, sizes,
     assert half < NARROW * p95
     assert abs(formula.latency_s["p95"] - p95) <= half + ERROR * p95
     assert formula.offloaded["queries"] == pytest.approx(simulation.offloaded["queries"], abs=0.01)
-    # without contention it is the rate times the work: 150,000 queries or more whose work has an SCV near 0.5, a standard
-    # error of 0.3 %; with contention the number busy is that of single arrivals, too few neighbours when queries split
+    # without contention it is the rate times the work: 150,000 queries or more whose work has an SCV near 0.5, a
+    # standard error of 0.3 %; with contention the number busy is that of single arrivals, too few neighbours when queries split
     allowed = 0.1 if contended else 0.01
     assert formula.utilization["cpu"] == pytest.approx(simulation.utilization["cpu"], rel=allowed)
 

@@ -270,6 +270,15 @@ def test_bad_questions_are_refused_in_one_line(ask, says):
     assert "\n" not in str(error.value)
 
 
+def test_probabilities_that_add_up_to_one_but_for_rounding_offload_nothing():
+    weights = [0.1] * 3 + [0.7] + [0.3] * 7
+    sizes = [w for w in (sizes_from_pmf(range(1, n + 1), weights[:n]) for n in range(1, 12)) if w.pmf.sum() < 1]
+    assert sizes  # such rounding is common
+    for w in sizes:
+        s = scenario(sizes=w, system=replace(SYSTEM, accelerator=DEVICE), policy=Policy(10))
+        assert evaluate(s, qps=10.0).stable
+
+
 def test_reading_beyond_the_table_is_noted():
     s = scenario(sizes=fixed_sizes(100), policy=Policy(100))
     found = evaluate(s, qps=10.0)
