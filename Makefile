@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint docs bench clean
+.PHONY: help demo test lint docs bench results clean
 .NOTPARALLEL:
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make lint    style, types and import rules"
 	@echo "make docs    build the documentation and run the code in it"
 	@echo "make bench   time the main operations against references of the same run"
+	@echo "make results renew every committed result, table and picture of the studies and the README"
 	@echo "make clean   remove .venv and everything built"
 
 demo: $(VENV)/.installed
@@ -43,6 +44,12 @@ docs: $(VENV)/.installed-docs
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks
+
+results: $(VENV)/.installed
+	$(BIN)/python -m studies.accuracy
+	$(BIN)/python -m studies.dlrm_rmc1
+	$(BIN)/python -m studies.eight_models
+	$(BIN)/python -m studies.readme
 
 clean:
 	rm -rf $(VENV) docs/_build docs/generated demo.png benchmarks/results.json

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from studies.record import DOCS, RESULTS
 
-CSV, TABLE = RESULTS / "accuracy.csv", DOCS / "accuracy_table.inc"
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+CSV, TABLE = RESULTS / "accuracy.csv", DOCS / "accuracy_table.inc"
 TARGETS = (("median", 50, 0.01), ("95th percentile", 95, 0.06))
 """Of the absolute error of p95 over all scenarios."""
 FACTORS = {
@@ -49,7 +49,8 @@ def errors(rows: Rows, key: str = "p95") -> NDArray[np.float64]:
     return np.abs(column(rows, f"{key}_error"))
 
 
-def _listing(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def listing(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table as reStructuredText."""
     lines = [f".. list-table:: {title}", "   :header-rows: 1", ""]
     for row in (header, *rows):
         lines += [f"   {'*' if i == 0 else ' '} - {cell}" for i, cell in enumerate(row)]
@@ -94,14 +95,14 @@ def text(rows: Rows) -> str:
         [
             ".. made by python -m studies.accuracy_table; do not edit",
             "",
-            _listing(f"Targets over {len(rows)} scenarios", ["figure", "target", "found", ""], targets),
-            _listing(
+            listing(f"Targets over {len(rows)} scenarios", ["figure", "target", "found", ""], targets),
+            listing(
                 "Absolute error of the formula, and half-width of the simulated 95 % interval, in per cent (of p95 "
                 "unless it says otherwise)",
                 ["", "", "scenarios", "median", "95th percentile", "worst", "half-width, mean", "half-width, worst"],
                 groups,
             ),
-            _listing(
+            listing(
                 "The five largest errors of p95",
                 ["cores", "batch size", "utilization", "sizes", "cv", "offload from", "formula (ms)", "simulated (ms)",
                  "error (%)", "half-width (%)"],

@@ -29,8 +29,8 @@ def test_formula_and_simulation_agree_at_small_size():
     text = [{k: "" if v is None else str(v) for k, v in row.items()} for row in rows]
     error, half = accuracy_table.errors(text), accuracy_table.column(text, "p95_half_width")
     assert half.max() <= 0.12  # wider, and the comparison would mean little
-    # Documented errors (median 1 %, 95th percentile 6 %) plus what so short a simulation adds. The largest allowed is that
-    # of the documented outliers, where p95 falls on a jump between two query sizes.
+    # Documented errors (median 1 %, 95th percentile 6 %) plus what so short a simulation adds. The largest one allowed
+    # is that of the documented outliers, where p95 falls on a jump between two query sizes.
     assert np.median(error) <= 0.01 + np.median(half)
     assert np.all(error <= 0.10 + half)
 
