@@ -99,7 +99,11 @@ def evaluate(scenario: Scenario, *, qps: float | None = None) -> Performance:
             f"{min(cpu_limit, accelerator_limit):.6g} queries/s"
         )
     else:
-        latency = {"mean": forkjoin.mean(parts), **{k: forkjoin.quantile(parts, r) for k, r in ranks.items()}}
+        found = np.maximum.accumulate(
+            [forkjoin.quantile(parts, r) for r in sorted(ranks.values())]
+        )  # roots are rounded
+        at = dict(zip(sorted(ranks.values()), found.tolist(), strict=True))
+        latency = {"mean": float(forkjoin.mean(parts)), **{name: at[rank] for name, rank in ranks.items()}}
         status = "ok"
         busy = rate * work.cpu_work_s
         if busy > 0:

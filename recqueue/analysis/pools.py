@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +82,8 @@ def contention_factors(load_one_busy: float, contention: Contention, cores: int)
     j = np.arange(1, cores + 1)
     service = float((p[1:] * j) @ f / (p[1:] @ j))
     queue = p[-1] * rho / (1 - rho)
+    if queue < 1e-9:  # nobody waits, so the wait needs no slow-down of its own
+        return service, service
 
     def gap(factor: float) -> float:
         r = load_one_busy * factor / cores
@@ -196,7 +198,7 @@ def mixture(
         thinned = 1 + share * (variability - 1)
         started = response(qps * share, queries.scaled(waiting), system.cores, horizon_s=horizon_s, gap_scv=thinned)
         own = queries if spread is not None else queries.scaled(all_busy)
-        parts.append((share, Response(own, started.times_s, started.start_cdf, spread)))
+        parts.append((share, replace(started, queries=own, slowdown=spread)))
     if threshold < len(p) and system.accelerator:  # not by the share, which need not add up to 1 exactly
         device = system.accelerator
         far = np.where(np.arange(len(p)) >= threshold, p, 0.0)

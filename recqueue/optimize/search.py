@@ -15,6 +15,9 @@ _GAIN = 2e-4
 """A policy counts as better when it carries this much more; twice the tolerance of its rate."""
 _GRID_RATIO = 1.3
 _COARSE_THRESHOLDS = 10
+_NEIGHBOURS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1))
+_FURTHER = tuple((a, 0) for a in (2, -2, 3, -3, 4, -4, 5, -5, 6, -6, 7, -7, 8, -8))
+"""Batch sizes a few items away: the rate is jagged there, since the remainder of a query jumps."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,7 +81,7 @@ def search(scenario: Scenario, costs: Costs) -> Found:
     A geometric grid of batch sizes and a spread of thresholds is taken in the order of the saturation rate, each
     policy tested once: does it keep the promise at a slightly higher rate than the best so far? If so its own largest
     rate is found. It ends when no policy of the grid saturates above the best. The neighbourhood of the best is then
-    refined, down to single items and neighbouring thresholds.
+    refined, down to single items and neighbouring thresholds; at the end also batch sizes up to 8 items away.
     """
     grid = lattice(scenario, costs)
     goal = scenario.sla.percentile / 100
@@ -113,16 +116,17 @@ def search(scenario: Scenario, costs: Costs) -> Found:
     while best is not None:
         i, j = best
         by_row, by_column = max(1, round((i + 1) * share)), max(1, reach)
+        last = by_row == 1 and by_column == 1
         around = [
             (
                 min(max(i + a * by_row, 0), len(grid.batch_sizes) - 1),
                 min(max(j + b * by_column, 0), len(grid.thresholds) - 1),
             )
-            for a, b in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1))
+            for a, b in (*_NEIGHBOURS, *(_FURTHER if last else ()))
         ]
         if sum(try_policy(place) for place in around) > 0:  # all of them, the first success does not end the round
             continue
-        if by_row == 1 and by_column == 1:
+        if last:
             break
         share, reach = share / 2, reach // 2
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from recqueue.queueing.mgk import wait
-from recqueue.queueing.mxdk import start_times
+from recqueue.queueing.mxdk import spread_positions, start_times
 from recqueue.queueing.service import ServiceMixture, lognormal_cdf
 
 _EDGES = np.concatenate((np.linspace(0, 0.9, 73), np.linspace(0.9, 0.99, 25)[1:], np.linspace(0.99, 1, 13)[1:]))
@@ -77,16 +77,19 @@ class Response:
     ----------
     queries : SplitQueries
         Services that follow the starts.
+    positions : numpy.ndarray
+        Sub-requests whose starts are tabulated, ascending from 1; in between they are interpolated.
     times_s : numpy.ndarray
         Ascending times, shape (times,).
     start_cdf : numpy.ndarray
-        ``start_cdf[j - 1, i]``: probability that sub-request j has started within ``times_s[i]``.
+        ``start_cdf[j, i]``: probability that sub-request ``positions[j]`` has started within ``times_s[i]``.
     slowdown : numpy.ndarray or None
         Factor on the services of a query whose starts are at each of ``LEVELS``, where late starts and slow services
         come together; None for no such factor.
     """
 
     queries: SplitQueries
+    positions: NDArray[np.int64]
     times_s: NDArray[np.float64]
     start_cdf: NDArray[np.float64]
     slowdown: NDArray[np.float64] | None = None
@@ -108,24 +111,40 @@ class Response:
         """
         q = self.queries
         if q.cv == 0 and self.slowdown is None:
-            last = self._row_at(q.full, t - q.last_s)
-            before = self._row_at(np.maximum(q.full - 1, 0), np.full(len(q.full), t - q.full_s))
+            last = self._started(q.full + 1, t - q.last_s)
+            before = self._started(np.maximum(q.full, 1), np.full(len(q.full), t - q.full_s))
             return float(q.probability @ np.where(q.full > 0, np.minimum(last, before), last))
         starts = self._start_quantiles
         slow = np.ones(len(LEVELS)) if self.slowdown is None else self.slowdown
-        together = np.ones((len(starts), len(LEVELS)))
-        if len(starts) > 1:
-            together[1:] = np.cumprod(lognormal_cdf(t - starts[:-1], q.full_s * slow, q.cv), axis=0)
-        done = lognormal_cdf(t - starts[q.full], q.last_s[:, None] * slow, q.cv) * together[q.full]
+        with np.errstate(divide="ignore"):
+            log_done = np.maximum(np.log(lognormal_cdf(t - starts, q.full_s * slow, q.cv)), -1e3)
+        # Sum of the logarithms over all sub-requests up to each tabulated one; those in between by the trapezoid rule.
+        gaps = np.diff(self.positions)[:, None]
+        steps = gaps * (log_done[1:] + log_done[:-1]) / 2 + (log_done[1:] - log_done[:-1]) / 2
+        up_to = np.concatenate((log_done[:1], log_done[:1] + np.cumsum(steps, axis=0)))
+        low, high, a = self._between(np.maximum(q.full, 1))
+        before = np.where(q.full[:, None] > 0, (1 - a) * up_to[low] + a * up_to[high], 0.0)
+        low, high, a = self._between(q.full + 1)
+        start = (1 - a) * starts[low] + a * starts[high]
+        done = lognormal_cdf(t - start, q.last_s[:, None] * slow, q.cv) * np.exp(before)
         return float(q.probability @ (done @ _LEVEL_WEIGHT))
 
-    def _row_at(self, row: NDArray[np.int64], t: NDArray[np.float64]) -> NDArray[np.float64]:
-        """``start_cdf[row]`` at ``t``, linear between the times, 0 before 0."""
+    def _between(self, position: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Rows around each position and the weight of the upper one, shape (positions, 1)."""
+        high = np.searchsorted(self.positions, position)
+        low = np.maximum(high - (self.positions[high] != position), 0)
+        gap = np.maximum(self.positions[high] - self.positions[low], 1)
+        return low, high, ((position - self.positions[low]) / gap)[:, None]
+
+    def _started(self, position: NDArray[np.int64], t: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Probability that sub-request ``position`` has started within ``t``: linear between the times, 0 before 0."""
         x = self.times_s
         i = np.clip(np.searchsorted(x, t, side="right") - 1, 0, len(x) - 2)
-        low, high = self.start_cdf[row, i], self.start_cdf[row, i + 1]
-        value = low + (high - low) * np.clip((t - x[i]) / (x[i + 1] - x[i]), 0, 1)
-        return np.asarray(np.where(t < 0, 0.0, value))
+        b = np.clip((t - x[i]) / (x[i + 1] - x[i]), 0, 1)
+        low, high, a = self._between(position)
+        left = (1 - a[:, 0]) * self.start_cdf[low, i] + a[:, 0] * self.start_cdf[high, i]
+        right = (1 - a[:, 0]) * self.start_cdf[low, i + 1] + a[:, 0] * self.start_cdf[high, i + 1]
+        return np.asarray(np.where(t < 0, 0.0, left + (right - left) * b))
 
 
 def response(
@@ -182,7 +201,7 @@ def response(
     stretch = target / queries.work_mean_s / (single.second_moment / single.mean)
     grid = np.linspace(0.0, 1.0, len(one_by_one.tail)) * ((len(one_by_one.tail) - 1) * one_by_one.step_s * stretch)
     if positions == 1:
-        return Response(queries, grid, 1 - one_by_one.tail[None, :])
+        return Response(queries, np.ones(1, dtype=np.int64), grid, 1 - one_by_one.tail[None, :])
 
     x = queries.full + 1
     rounded = np.minimum(queries.last_s / queries.full_s, 1.0)
@@ -204,17 +223,18 @@ def response(
     unsplit = float(queries.probability[queries.full == 0].sum()) ** 8
     times = np.concatenate([t.times_s for _, t in tables] + ([grid / widen] if unsplit > 1e-3 else []))
     times = np.unique(np.round(times / mean_service, 9)) * mean_service
-    cdf = np.zeros((positions, len(times)))
+    places = spread_positions(positions)
+    cdf = np.zeros((len(places), len(times)))
     for w, table in tables:
         for row, known in zip(cdf, table.cdf, strict=True):
             row += w * np.interp(times, table.times_s, known)
     times = times * widen
     if unsplit > 1e-3:
         spacing = single.mean / servers
-        for j, row in enumerate(cdf):
+        for j, row in zip(places - 1, cdf, strict=True):
             row *= 1 - unsplit
             row += unsplit * np.interp(times - j * spacing, grid, 1 - one_by_one.tail)
-    return Response(queries, times, cdf)
+    return Response(queries, places, times, cdf)
 
 
 def quantile(mixture: list[tuple[float, Response]], p: float) -> float:
@@ -231,7 +251,7 @@ def quantile(mixture: list[tuple[float, Response]], p: float) -> float:
         if gap(high) >= 0:
             break
         high *= 1.6
-    return float(brentq(gap, 0.0, high, xtol=high * 1e-7, rtol=1e-5))
+    return float(brentq(gap, 0.0, high, xtol=high * 1e-9, rtol=1e-7))
 
 
 def mean(mixture: list[tuple[float, Response]]) -> float:

@@ -22,14 +22,26 @@ class StartTimes:
 
     Attributes
     ----------
+    positions : numpy.ndarray
+        Positions in the batch, ascending from 1: each of the first 48, then 4 % apart.
     times_s : numpy.ndarray
         Ascending times after the arrival, from 0, shape (times,).
     cdf : numpy.ndarray
-        ``cdf[x - 1, i]``: probability that position x starts within ``times_s[i]``, shape (positions, times).
+        ``cdf[j, i]``: probability that ``positions[j]`` starts within ``times_s[i]``, shape (positions, times).
     """
 
+    positions: NDArray[np.int64]
     times_s: NDArray[np.float64]
     cdf: NDArray[np.float64]
+
+
+def spread_positions(largest: int) -> NDArray[np.int64]:
+    """Positions 1..``largest`` that stand for all: each of the first 48, then about 4 % apart, the largest included."""
+    dense = np.arange(1, min(largest, 48) + 1)
+    if largest <= 48:
+        return dense
+    sparse = np.geomspace(48, largest, int(np.ceil(np.log(largest / 48) / np.log(1.04))) + 1)
+    return np.unique(np.concatenate((dense, np.round(sparse).astype(np.int64))))
 
 
 def excess(batch_pmf: NDArray[np.float64], batch_rate: float, service_s: float, servers: int) -> NDArray[np.float64]:
@@ -123,7 +135,7 @@ def start_times(
     batch_pmf, batch_rate, service_s, servers
         As in :func:`excess`.
     positions : int
-        Largest position wanted.
+        Largest position wanted; the tabulated ones are :func:`spread_positions` of it.
     horizon_s : float
         Times up to this one are tabulated (and always to where the tail is below 1e-9, if that comes first).
 
@@ -151,12 +163,13 @@ def start_times(
     present = np.fft.irfft(waiting * np.exp(batch_rate * u[:, None] * (batch - 1)), size)
     total = np.minimum(np.cumsum(np.maximum(present, 0.0), axis=1), 1.0)
     m = np.arange(1, rounds + 1)
-    index = m[None, :] * servers - np.arange(1, positions + 1)[:, None]  # (positions, rounds)
+    places = spread_positions(positions)
+    index = m[None, :] * servers - places[:, None]  # (positions, rounds)
     cdf = np.where(index[:, :, None] >= 0, total.T[np.maximum(index, 0)], 0.0)
     times = (m[:, None] - u[None, :] / service_s) * service_s
-    cdf = cdf.reshape(positions, -1)
+    cdf = cdf.reshape(len(places), -1)
     times = times.reshape(-1)
     keep = len(times)
     if cdf[-1, -1] > 1 - 1e-9:
         keep = max(2, int(np.searchsorted(cdf[-1], 1 - 1e-9)) + 1)
-    return StartTimes(times[:keep], cdf[:, :keep])
+    return StartTimes(places, times[:keep], cdf[:, :keep])

@@ -81,6 +81,8 @@ class ServiceMixture:
             return self
         order = np.argsort(self.mean_s)
         s, p = self.mean_s[order], self.probability[order]
+        if s[-1] <= s[0] * (1 + 1e-12):
+            return ServiceMixture(np.ones(1), s[:1], self.cv)
         group = np.minimum(((s - s[0]) / (s[-1] - s[0]) * parts).astype(int), parts - 1)
         weight = np.asarray(np.bincount(group, p, parts), dtype=float)
         work = np.asarray(np.bincount(group, p * s, parts), dtype=float)
