@@ -46,7 +46,7 @@ def places(grid):
     return [(i, j) for i in range(grid.bound_qps.shape[0]) for j in range(grid.bound_qps.shape[1])]
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", [*range(30), 1177])  # 1177: the best batch size is 3 items from a local one
 def test_no_policy_of_the_lattice_beats_the_search(seed):
     s = random_scenario(seed)
     costs = Costs.of(s)
