@@ -140,7 +140,8 @@ def _rates(qps: float, scenario: Scenario) -> str:
 
 def performance_report(p: Performance, scenario: Scenario) -> None:
     """Print what evaluate or simulate found."""
-    meets = {True: "yes", False: "NO", None: "undecided: the interval contains the bound"}[p.meets_sla]
+    undecided = "undecided: " + ("see the note" if p.notes else "the interval contains the bound")
+    meets = {True: "yes", False: "NO", None: undecided}[p.meets_sla]
     counted = (
         "" if p.queries is None else f" ({p.queries:,} queries, {p.sub_requests or 0:,} sub-requests, seed {p.seed})"
     )
