@@ -37,6 +37,7 @@ CASES = [
     (16, 0.7, 16, "lognormal", 0.0, None, False),
     (16, 0.7, 64, "mlperf", 0.2, None, False),
     (16, 0.9, 64, "production", 0.2, None, False),
+    (16, 0.7, 2, "production", 0.2, None, False),  # up to 500 sub-requests, of which the formula follows some
     (16, 0.9, 256, "mlperf", 0.0, None, False),
     (16, 0.7, 1000, "lognormal", 0.2, None, False),
     (16, 0.7, 64, "production", 0.2, 300, False),
@@ -85,7 +86,8 @@ def test_p95_of_the_formula_is_that_of_the_simulation(cores, load, batch, sizes,
     assert abs(formula.latency_s["p95"] - p95) <= half + ERROR * p95
     assert formula.offloaded["queries"] == pytest.approx(simulation.offloaded["queries"], abs=0.01)
     # without contention it is the rate times the work: 150,000 queries or more whose work has an SCV near 0.5, a
-    # standard error of 0.3 %; with contention the number busy is that of single arrivals, too few neighbours when queries split
+    # standard error of 0.3 %; with contention the number busy is that of single arrivals, too few neighbours when
+    # queries split
     allowed = 0.1 if contended else 0.01
     assert formula.utilization["cpu"] == pytest.approx(simulation.utilization["cpu"], rel=allowed)
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recqueue.errors import OutOfValidityError, UnstableQueueError
-from recqueue.queueing.mxdk import excess, start_times
+from recqueue.queueing.mxdk import excess, spread_positions, start_times
 
 BATCHES = {
     "single": [0, 1.0],
@@ -117,6 +117,25 @@ def test_almost_no_load_starts_at_once_as_far_as_servers_reach():
     at = [float(np.interp(0.5, row, table.times_s)) for row in table.cdf]
     # 7 jobs on 3 servers: three at 0, three after one service, one after two; read to a 16th of a service
     assert at == pytest.approx([0, 0, 0, 1, 1, 1, 2], abs=1 / 16)
+
+
+@given(largest=st.integers(1, 5000))
+def test_positions_that_stand_for_all_reach_the_last_in_small_steps(largest):
+    found = spread_positions(largest)
+    assert (found[0], found[-1]) == (1, largest)
+    steps = np.diff(found)
+    assert np.all(steps >= 1)
+    assert np.all(steps <= np.maximum(1, 0.04 * found[:-1] + 1))  # 4 %, rounded to whole positions
+
+
+def test_far_places_of_large_batches_start_when_the_chain_says():
+    """Batches of 300 on 16 servers with almost no load: place x starts after floor((x - 1) / 16) services."""
+    pmf = np.zeros(301)
+    pmf[300] = 1.0
+    table = start_times(pmf, 1e-9, 1.0, 16, positions=300)
+    at = np.array([np.interp(0.5, row, table.times_s) for row in table.cdf])
+    assert np.array_equal(table.positions, spread_positions(300))
+    assert at == pytest.approx((table.positions - 1) // 16, abs=1 / 16)  # read to a 16th of a service
 
 
 def test_a_horizon_only_shortens_the_table():
