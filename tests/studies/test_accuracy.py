@@ -42,7 +42,7 @@ def test_table_in_the_documentation_is_that_of_the_committed_run():
 def test_committed_run_is_the_full_grid_with_narrow_intervals():
     rows = accuracy_table.read()
     assert [tuple(r[f] for f in accuracy_table.FACTORS) for r in rows] == [
-        tuple(str(v) for v in vars(c).values()) for c in accuracy.grid()
+        tuple(f"{v:g}" if isinstance(v, float) else str(v) for v in vars(c).values()) for c in accuracy.grid()
     ]
     half = accuracy_table.column(rows, "p95_half_width")
     assert np.median(half) <= 0.01  # no wider than the median error that is claimed
