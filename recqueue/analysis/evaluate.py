@@ -9,12 +9,13 @@ from typing import Literal
 import numpy as np
 from scipy.optimize import brentq
 
-from recqueue.analysis.pools import Costs, contention_factors, loads, mixture
+from recqueue.analysis.pools import Costs, cpu_utilization, loads, mixture
 from recqueue.errors import InputError, OutOfValidityError, OutsideMeasuredRangeWarning, UnstableQueueError
 from recqueue.queueing import forkjoin
 from recqueue.serving.performance import Performance
 from recqueue.serving.policy import Policy
 from recqueue.serving.scenario import Scenario
+from recqueue.workload.arrivals import gap_scv
 
 Limit = Literal["cpu", "accelerator", "latency"]
 
@@ -105,9 +106,7 @@ def evaluate(scenario: Scenario, *, qps: float | None = None) -> Performance:
         at = dict(zip(sorted(ranks.values()), found.tolist(), strict=True))
         latency = {"mean": float(forkjoin.mean(parts)), **{name: at[rank] for name, rank in ranks.items()}}
         status = "ok"
-        busy = rate * work.cpu_work_s
-        if busy > 0:
-            cpu = busy * contention_factors(busy, system.contention, system.cores)[1] / system.cores
+        cpu = cpu_utilization(scenario, policy, rate, costs)
     stable = status == "ok"
     return Performance(
         kind="evaluate",
@@ -120,7 +119,18 @@ def evaluate(scenario: Scenario, *, qps: float | None = None) -> Performance:
         meets_sla=latency[f"p{sla.percentile:g}"] <= sla.latency_s,
         status=status,
         stable=stable,
-        notes=tuple(str(w.message) for w in caught),
+        notes=(*(str(w.message) for w in caught), *_caution(scenario, rate)),
+    )
+
+
+def _caution(scenario: Scenario, rate: float) -> tuple[str, ...]:
+    """What the accuracy table does not cover."""
+    scv = gap_scv(scenario.arrivals, rate)
+    if abs(scv - 1) < 1e-9:
+        return ()
+    return (
+        f"arrival gaps with SCV {scv:.3g} enter by two moments only; the accuracy table covers Poisson arrivals: "
+        "check with recqueue simulate",
     )
 
 

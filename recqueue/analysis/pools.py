@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from recqueue.profiles.contention import Contention
-from recqueue.queueing.forkjoin import LEVELS, Response, SplitQueries, response
+from recqueue.queueing.forkjoin import LEVEL_WEIGHTS, LEVELS, Response, SplitQueries, response
 from recqueue.queueing.mgk import erlang_c
 from recqueue.serving.policy import Policy
 from recqueue.serving.scenario import Scenario
@@ -104,14 +104,15 @@ def _busy_cores(load_one_busy: float, factor: NDArray[np.float64]) -> NDArray[np
 
 
 def contention_spread(
-    load_one_busy: float, contention: Contention, cores: int, peakedness: float
+    load_one_busy: float, contention: Contention, cores: int, peakedness: float, positions: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     r"""Slow-down of the services of a query against how late they start, at ``queueing.forkjoin.LEVELS``.
 
     A query that waits runs among busy cores, so the two are taken as comonotone. The number busy that an arrival finds
     (itself included) is spread by :math:`\sqrt{0.74\, z}` about its mean: z is the peakedness of batch arrivals,
     :math:`1 + E X(X-1) / (2 E X)`, and :math:`2/e = 0.74` is what is left of the variance of a process with the
-    relaxation time of one service when it is averaged over one service.
+    relaxation time of one service when it is averaged over one service. Sub-request x of a query runs beside the x - 1
+    that started before it.
 
     Parameters
     ----------
@@ -119,12 +120,39 @@ def contention_spread(
         As in :func:`contention_factors`.
     peakedness : float
         z, 1 for single arrivals.
+    positions : numpy.ndarray
+        Positions x in the query.
+
+    Returns
+    -------
+    numpy.ndarray
+        Factors of 1 or so, shape (positions, levels).
     """
     p = _busy_cores(load_one_busy, np.asarray(contention.factor_at(np.arange(1, cores + 1, dtype=float))))
     found = np.minimum(np.arange(cores + 1) + 1, cores)
     centre = float(p @ found)
     j = found[np.minimum(np.searchsorted(np.cumsum(p), LEVELS), cores)]
-    return contention.factor_at(np.clip(centre + np.sqrt(2 / np.e * peakedness) * (j - centre), 1, cores))
+    others = np.clip(centre + np.sqrt(2 / np.e * peakedness) * (j - centre), 1, cores)
+    return contention.factor_at(np.minimum(others + positions[:, None] - 1.0, cores))
+
+
+def _peakedness(queries: SplitQueries) -> float:
+    """Variance over mean of the number busy, were there servers without end: 1 + E X(X-1) / (2 E X)."""
+    x = queries.full + 1
+    return 1 + float(queries.probability @ (x * (x - 1))) / (2 * queries.mean_sub_requests)
+
+
+def cpu_utilization(scenario: Scenario, policy: Policy, qps: float, costs: Costs) -> float:
+    """Busy share of the cores: the work of the queries, each slowed by its own sub-requests and by the others."""
+    system, near = scenario.system, scenario.sizes.pmf[: policy.offload_threshold or len(scenario.sizes.pmf)]
+    share = float(near.sum())
+    if share == 0:
+        return 0.0
+    queries = split(near, min(policy.batch_size, scenario.sizes.max_items), costs.core_s, system.service.cv)
+    load = qps * share * queries.work_mean_s
+    spread = contention_spread(load, system.contention, system.cores, _peakedness(queries), queries.full + 1)
+    work = queries.probability * (queries.full * queries.full_s + queries.last_s)
+    return min(qps * share * float(work @ (spread @ LEVEL_WEIGHTS)) / system.cores, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -188,15 +216,18 @@ def mixture(
         queries = split(near, batch, costs.core_s, system.service.cv)
         load = qps * share * queries.work_mean_s
         all_busy = float(system.contention.factor_at(system.cores))
-        waiting, spread = all_busy, None
+        waiting, spread, peakedness = all_busy, None, 0.0
         if load * all_busy < system.cores and len(system.contention.busy) > 1:
             waiting, _ = contention_factors(load, system.contention, system.cores)
-            x = queries.full + 1
-            peakedness = 1 + float(queries.probability @ (x * (x - 1))) / (2 * queries.mean_sub_requests)
-            spread = contention_spread(load, system.contention, system.cores, peakedness)
+            x, peakedness = queries.full + 1, _peakedness(queries)
+            # Who waits behind a query's own sub-requests waits while at least so many cores are busy.
+            together = float(queries.probability @ x**2) / queries.mean_sub_requests
+            waiting = max(waiting, float(system.contention.factor_at(min(together, system.cores))))
         # A share of a renewal stream picked at random: its SCV moves towards 1.
         thinned = 1 + share * (variability - 1)
         started = response(qps * share, queries.scaled(waiting), system.cores, horizon_s=horizon_s, gap_scv=thinned)
+        if peakedness:
+            spread = contention_spread(load, system.contention, system.cores, peakedness, started.positions)
         own = queries if spread is not None else queries.scaled(all_busy)
         parts.append((share, replace(started, queries=own, slowdown=spread)))
     if threshold < len(p) and system.accelerator:  # not by the share, which need not add up to 1 exactly

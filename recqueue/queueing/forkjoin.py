@@ -17,7 +17,8 @@ from recqueue.queueing.service import ServiceMixture, lognormal_cdf
 _EDGES = np.concatenate((np.linspace(0, 0.9, 73), np.linspace(0.9, 0.99, 25)[1:], np.linspace(0.99, 1, 13)[1:]))
 LEVELS = (_EDGES[1:] + _EDGES[:-1]) / 2
 """Levels in (0, 1) at which start times are followed through, denser towards 1."""
-_LEVEL_WEIGHT = np.diff(_EDGES)
+LEVEL_WEIGHTS = np.diff(_EDGES)
+"""Probability that each level stands for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +85,8 @@ class Response:
     start_cdf : numpy.ndarray
         ``start_cdf[j, i]``: probability that sub-request ``positions[j]`` has started within ``times_s[i]``.
     slowdown : numpy.ndarray or None
-        Factor on the services of a query whose starts are at each of ``LEVELS``, where late starts and slow services
-        come together; None for no such factor.
+        Factor on the service of each tabulated sub-request of a query whose starts are at each of ``LEVELS``, shape
+        (positions, levels): late starts and slow services come together. None for no such factor.
     """
 
     queries: SplitQueries
@@ -115,7 +116,7 @@ class Response:
             before = self._started(np.maximum(q.full, 1), np.full(len(q.full), t - q.full_s))
             return float(q.probability @ np.where(q.full > 0, np.minimum(last, before), last))
         starts = self._start_quantiles
-        slow = np.ones(len(LEVELS)) if self.slowdown is None else self.slowdown
+        slow = np.ones((len(starts), len(LEVELS))) if self.slowdown is None else self.slowdown
         with np.errstate(divide="ignore"):
             log_done = np.maximum(np.log(lognormal_cdf(t - starts, q.full_s * slow, q.cv)), -1e3)
         # Sum of the logarithms over all sub-requests up to each tabulated one; those in between by the trapezoid rule.
@@ -126,8 +127,9 @@ class Response:
         before = np.where(q.full[:, None] > 0, (1 - a) * up_to[low] + a * up_to[high], 0.0)
         low, high, a = self._between(q.full + 1)
         start = (1 - a) * starts[low] + a * starts[high]
-        done = lognormal_cdf(t - start, q.last_s[:, None] * slow, q.cv) * np.exp(before)
-        return float(q.probability @ (done @ _LEVEL_WEIGHT))
+        last_s = q.last_s[:, None] * ((1 - a) * slow[low] + a * slow[high])
+        done = lognormal_cdf(t - start, last_s, q.cv) * np.exp(before)
+        return float(q.probability @ (done @ LEVEL_WEIGHTS))
 
     def _between(self, position: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Rows around each position and the weight of the upper one, shape (positions, 1)."""

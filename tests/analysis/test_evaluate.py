@@ -99,11 +99,13 @@ def test_contention_limits():
     assert service == pytest.approx(1.0, abs=1e-5)  # the first neighbour comes with a probability of 1e-6
     waiting, service = contention_factors(4 / 1.5 * (1 - 1e-5), SLOWER, 4)
     assert (waiting, service) == pytest.approx((1.5, 1.5), rel=1e-3)  # idle cores have a probability of 1e-4 or so
-    spread = contention_spread(1e-9, SLOWER, 4, 1.0)
+    spread = contention_spread(1e-9, SLOWER, 4, 1.0, np.array([1]))
     assert spread == pytest.approx(1.0, abs=1e-3)
-    spread = contention_spread(2.0, SLOWER, 4, 2.0)
-    assert np.all(np.diff(spread) >= 0)
-    assert spread.shape == LEVELS.shape
+    spread = contention_spread(2.0, SLOWER, 4, 2.0, np.array([1, 3, 9]))
+    assert np.all(np.diff(spread, axis=1) >= 0)  # the later the start, the slower
+    assert np.all(np.diff(spread, axis=0) >= 0)  # the more siblings, the slower
+    assert spread[2] == pytest.approx(1.5)  # nine siblings keep four cores busy
+    assert spread.shape == (3, len(LEVELS))
     assert (spread.min(), spread.max()) >= (1.0, 1.0)
     assert spread.max() <= 1.5
 
