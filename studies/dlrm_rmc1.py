@@ -1,8 +1,8 @@
 """DLRM-RMC1: where the best policy lies, and whether its promise holds.
 
 Claim: the simulator confirms the rate of the policy that ``recqueue.optimize`` finds; by formula no policy of the map
-carries over 1 % more, and neither baseline does by simulation; and the formula's p95 is within 6 % of the simulated one,
-or, where latency rises steeply, right at a rate within 4 %.
+carries over 1 % more, and neither baseline does by simulation; and the formula's p95 is within 6 % of the simulated
+one, or, where latency rises steeply, right at a rate within 4 %.
 
 ``python -m studies.dlrm_rmc1`` runs it at full size and writes ``studies/results/dlrm-rmc1.json``; the documentation
 runs it at small size. Both check the claim.
@@ -32,7 +32,7 @@ TIES = 2e-3
 OPTIMISM = 0.01
 """A rate of the map is by formula and may be optimistic; near saturation 6 % of p95 are less than 1 % of the rate."""
 RATE_ERROR = 0.04
-"""Near saturation with contention the formula is off by more than 6 % of p95; in the rate, 2.6 % were seen on epyc-2c."""
+"""Near saturation with contention p95 is off by more than 6 %; in terms of the rate, 2.6 % were seen on epyc-2c."""
 FORMULA_ERROR = 0.06
 """The accuracy that the formulas are documented with (docs/accuracy.rst)."""
 SHARES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
@@ -97,7 +97,8 @@ def run(scenario: Scenario, *, ratio: float, queries: int, seed: int = 0) -> Stu
 def check(study: Study) -> None:
     """Assert the claim.
 
-    The formula is held against the simulated interval, whose half-width must stay below 10 % so that this means something.
+    The formula is held against the simulated interval, whose half-width must stay below 10 % for that to
+    mean something.
     """
     found = study.found
     assert study.rates.max() <= found.qps * (1 + OPTIMISM), (study.rates.max(), found.qps)
