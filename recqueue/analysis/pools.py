@@ -222,7 +222,8 @@ def mixture(
             x, peakedness = queries.full + 1, _peakedness(queries)
             # Who waits behind a query's own sub-requests waits while at least so many cores are busy.
             together = float(queries.probability @ x**2) / queries.mean_sub_requests
-            waiting = max(waiting, float(system.contention.factor_at(min(together, system.cores))))
+            nearest_all_busy = max if all_busy >= 1 else min
+            waiting = nearest_all_busy(waiting, float(system.contention.factor_at(min(together, system.cores))))
         # A share of a renewal stream picked at random: its SCV moves towards 1.
         thinned = 1 + share * (variability - 1)
         started = response(qps * share, queries.scaled(waiting), system.cores, horizon_s=horizon_s, gap_scv=thinned)
