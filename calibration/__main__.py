@@ -17,9 +17,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m calibration", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     measure = commands.add_parser("measure", help="measure this machine; appends raw rows and writes a manifest")
-    measure.add_argument("--suite", choices=["cpu", "gpu", "served"], required=True)
+    measure.add_argument("--suite", nargs="+", choices=["cpu", "served", "gpu"], default=["cpu", "served", "gpu"],
+                         help="all three by default")  # fmt: skip
     measure.add_argument("--out", type=Path, required=True, help="folder for the rows, such as calibration/raw/NAME")
-    measure.add_argument("--seconds", type=float, default=520, help="budget over all models (default 520)")
+    measure.add_argument("--seconds", type=float, default=560, help="budget over all models (default 560)")
     measure.add_argument("--models", nargs="+", choices=models.names(include_variants=True), default=models.names())
     measure.add_argument("--max-batch", type=int, default=2048)
     measure.add_argument("--reps", type=int, default=30)
@@ -43,11 +44,12 @@ def main(arguments: list[str] | None = None) -> int:
     a = _parser().parse_args(arguments)
     try:
         if a.command == "measure":
-            from calibration.measure import BATCHES, Plan, run_suite
+            from calibration.measure import BATCHES, Plan, measure
 
-            plan = Plan(names=tuple(a.models), batches=tuple(b for b in BATCHES if b <= a.max_batch), reps=a.reps,
+            batches = tuple(b for b in BATCHES if b <= a.max_batch)
+            plan = Plan(names=tuple(a.models), suites=tuple(a.suite), batches=batches, reps=a.reps,
                         each=a.each, table_scale=a.table_scale, device=a.device, seconds=a.seconds)  # fmt: skip
-            print(run_suite(a.suite, a.out, plan))
+            measure(a.out, plan)
         elif a.command == "fit":
             from calibration.fit import fit_all
 

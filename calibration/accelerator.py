@@ -15,28 +15,40 @@ import torch
 from calibration.network import Feed, Network, draw_ids
 
 
+class HostPool:
+    """Queries in pinned host memory: a query's ids lie item by item in one buffer, its dense features in another."""
+
+    def __init__(self, network: Network, items: int, *, seed: int = 0) -> None:
+        cuda, tables = network.device != "cpu", network.model.tables
+        rng = np.random.default_rng(seed)
+        columns = [draw_ids(rng, network.rows[t], (items, op.sizes["lookups"]), "uniform") for t, op in tables.items()]
+        ids, dense = torch.from_numpy(np.concatenate(columns, 1)), network.model.dense_inputs
+        self.items = items
+        self.ids = ids.pin_memory() if cuda else ids
+        features = torch.rand(items, dense) if dense else None
+        self.dense = features.pin_memory() if cuda and features is not None else features
+
+    def first(self, turn: int, items: int) -> int:
+        """First row for a turn that needs ``items`` rows; another one for another turn."""
+        return turn * 977 * max(1, items // 64) % (self.items - items + 1)
+
+
 class Launcher:
     """One batch shape of a network: ``fused`` queries of ``items`` items in one launch.
 
-    A query's ids lie in one pinned buffer, item by item, and its dense features in another; a launch copies each
-    query's buffers to the device, reorders the ids by table there, runs the network and copies the scores back.
+    A launch copies each query's buffers to the device, reorders the ids by table there, runs the network and copies
+    the scores back.
     """
 
-    def __init__(self, network: Network, items: int, *, fused: int = 1, graph: bool = False, seed: int = 0) -> None:
-        self.network, self.items, self.fused = network, items, fused
+    def __init__(self, network: Network, pool: HostPool, items: int, *, fused: int = 1, graph: bool = False) -> None:
+        self.network, self.pool, self.items, self.fused = network, pool, items, fused
         self.cuda = network.device != "cpu"
         if graph and not self.cuda:
             raise ValueError("CUDA graphs need a CUDA device")
         model, total = network.model, items * fused
         self._lookups = {t: op.sizes["lookups"] for t, op in model.tables.items()}
-        width = sum(self._lookups.values())
-        rng = np.random.default_rng(seed)
-        columns = [draw_ids(rng, network.rows[t], (2 * total, n), "uniform") for t, n in self._lookups.items()]
-        self._host_ids = self._pinned(torch.from_numpy(np.concatenate(columns, 1)))
-        dense = model.dense_inputs
-        self._host_dense = self._pinned(torch.rand(2 * total, dense)) if dense else None
-        self._ids = torch.empty(total, width, dtype=torch.int64, device=network.device)
-        self._dense = torch.empty(total, dense, device=network.device) if dense else None
+        self._ids = torch.empty(total, pool.ids.shape[1], dtype=torch.int64, device=network.device)
+        self._dense = torch.empty(total, model.dense_inputs, device=network.device) if pool.dense is not None else None
         self._copy_in(0)
         out = self.compute()
         self._answer = self._pinned(torch.empty(out.shape))
@@ -48,12 +60,13 @@ class Launcher:
         return tensor.pin_memory() if self.cuda else tensor
 
     def _copy_in(self, turn: int) -> None:
+        start = self.pool.first(turn, self.items * self.fused)
         for q in range(self.fused):
-            first = (turn * self.fused + q) % (2 * self.fused) * self.items
+            first = start + q * self.items
             here, there = slice(q * self.items, (q + 1) * self.items), slice(first, first + self.items)
-            self._ids[here].copy_(self._host_ids[there], non_blocking=True)
-            if self._dense is not None and self._host_dense is not None:
-                self._dense[here].copy_(self._host_dense[there], non_blocking=True)
+            self._ids[here].copy_(self.pool.ids[there], non_blocking=True)
+            if self._dense is not None and self.pool.dense is not None:
+                self._dense[here].copy_(self.pool.dense[there], non_blocking=True)
 
     @torch.inference_mode()
     def feed(self) -> Feed:

@@ -1,9 +1,11 @@
-"""The three suites that measure a machine: cpu, gpu and served. Each keeps to a budget of seconds."""
+"""Measure this machine: tight loops, contention, as served, and the accelerator, within a budget of seconds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,19 +13,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from calibration.accelerator import Launcher
+from calibration.accelerator import HostPool, Launcher
+from calibration.crew import Shared, Worker, busy, crew, loop_together
 from calibration.network import Network, Pool
 from calibration.rows import RowFile, gpu_name, write_manifest
-from calibration.served import Runner, serve
-from calibration.timing import CORES, FORK, Budget, keep_freed_memory, neighbours, pin, repeat, summary
+from calibration.served import serve
+from calibration.timing import CORES, FORK, Budget, keep_freed_memory, pin, repeat, summary
 from recqueue import models
 
 BATCHES = tuple(2**i for i in range(12))
+BEYOND = (4096, 8192)
+"""Further items of one accelerator launch, which may hold several queries."""
+ZIPF_BATCHES = (1, 4, 16, 64, 256, 1024)
 BUSY = (1, 2, 4, 8, 12, 16)
 CONTENTION_BATCHES = (4, 64, 512)
 FUSED = (1, 2, 4, 8, 16)
-LOADS = (0.3, 0.6, 0.85)
+LOADS = (0.1, 0.3, 0.6, 0.85)
 GROUPS = ((1, 2, 4, 8, 16, 32), (64, 128, 256), (512, 1024, 2048))
+SUITES = ("cpu", "served", "gpu")
+NEIGHBOUR_ITEMS = 64
+"""Items of the sub-requests that keep the host's other cores busy beside an accelerator."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +40,7 @@ class Plan:
     """What to measure; the defaults are the full measurement."""
 
     names: Sequence[str] = models.names()
+    suites: Sequence[str] = SUITES
     batches: Sequence[int] = BATCHES
     busy: Sequence[int] = BUSY
     loads: Sequence[float] = LOADS
@@ -39,173 +49,271 @@ class Plan:
     each: int = 40
     table_scale: float = 1.0
     device: str = "cuda"
-    seconds: float = 520.0
+    seconds: float = 560.0
 
     @property
     def cores(self) -> int:
         """Cores that may be used."""
         return len(CORES)
 
+    @property
+    def accelerator_batches(self) -> tuple[int, ...]:
+        """Items of one accelerator launch, those of several queries included."""
+        return (*self.batches, *(b for b in BEYOND if b > max(self.batches) >= BEYOND[0] // 2))
 
-def run_suite(suite: str, out: Path, plan: Plan) -> Path:
-    """Measure a suite for all models of the plan; return the CSV file that rows were appended to."""
+
+def measure(out: Path, plan: Plan) -> str:
+    """Measure all models of the plan; rows are appended to ``out/SUITE.csv``. Returns a line per model."""
     torch.set_num_threads(1)
-    run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{suite}"
+    run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     settings = {k: v for k, v in vars(plan).items() if k != "names"}
-    write_manifest(out, run, suite=suite, plan=settings, models=[*plan.names], freed_memory_kept=keep_freed_memory())
-    rows = RowFile(out / f"{suite}.csv", run=run, table_scale=plan.table_scale)
+    write_manifest(out, run, plan=settings, models=[*plan.names], freed_memory_kept=keep_freed_memory())
     budget = Budget(plan.seconds)
+    lines = []
     for i, name in enumerate(plan.names):
         part = budget.part(len(plan.names) - i)
         before = part.left
-        child = FORK.Process(target=_guarded, args=(SUITES[suite], name, rows, plan, part))
-        child.start()  # a process of its own: its memory is gone before the next, and only it ever touches the GPU
+        child = FORK.Process(target=_guarded, args=(name, out, run, plan, part))
+        child.start()  # a process of its own: its memory is gone before the next
         child.join()
         state = "" if child.exitcode == 0 else f", FAILED with exit code {child.exitcode}"
-        print(f"{suite} {name}: {before - part.left:.0f} s of {before:.0f} s{state}", flush=True)
-    return out / f"{suite}.csv"
+        lines.append(f"{name}: {before - part.left:.0f} s of {before:.0f} s{state}")
+        print(lines[-1], flush=True)
+    return "\n".join(lines)
 
 
-def _guarded(suite: Callable[..., None], name: str, rows: RowFile, plan: Plan, budget: Budget) -> None:
+def _guarded(name: str, out: Path, run: str, plan: Plan, budget: Budget) -> None:
     torch.set_num_threads(1)
-    suite(name, rows, plan, budget)
+    Measurement(name, out, run, plan, budget).run()
 
 
-def _cpu(name: str, rows: RowFile, plan: Plan, budget: Budget) -> None:
-    network = Network(models.get(name), table_scale=plan.table_scale)
-    pin(0)
-    common = {"model": name, "way": "tight", "device": "cpu"}
-    levels = [n for n in plan.busy if n <= plan.cores]
-    for law in ("uniform", "zipf"):
-        pool = Pool(network, law=law, seed=1, items=2 * max(plan.batches))
+@dataclass
+class Measurement:
+    """All that is measured of one model; what comes first is needed most, and the budget ends what comes last."""
 
-        def run(turn: int, b: int, pool: Pool = pool) -> None:
-            network.run(pool.batch(b, turn))
+    name: str
+    out: Path
+    run_name: str
+    plan: Plan
+    budget: Budget
+    shared: Shared = field(default_factory=Shared)
+    alone: dict[int, float] = field(default_factory=dict)
 
-        for b in plan.batches:
-            if budget.left < 0:
-                return
-            rows.add(**common, scope="end_to_end", batch=b, ids=law, busy=1,
-                     **summary(*repeat(lambda t, b=b: run(t, b), reps=plan.reps)))  # fmt: skip
-            if law == "uniform":
-                _operators(network, pool, rows, b, plan.reps, common)
-        for n in levels[1:] if law == "uniform" else ():
-            for b in (b for b in CONTENTION_BATCHES if b in plan.batches):
-                if budget.left < 0:
-                    return
-                with neighbours(n - 1, lambda t, b=b: run(t, b), network.touch):
-                    times = repeat(lambda t, b=b: run(t, b), reps=plan.reps, extra_s=0.4)
-                rows.add(**common, scope="end_to_end", batch=b, ids=law, busy=n, **summary(*times))
+    def run(self) -> None:
+        """Measure all suites of the plan."""
+        plan = self.plan
+        common = {"run": self.run_name, "table_scale": plan.table_scale, "model": self.name}
+        self.files = {s: RowFile(self.out / f"{s}.csv", **common) for s in plan.suites}
+        self.network = Network(models.get(self.name), table_scale=plan.table_scale)
+        self.pool = Pool(self.network, seed=1, items=2 * max(plan.batches))
+        host = list(range(plan.cores))
+        with crew(self._at_home, host, self.shared) as workers:
+            # The accelerator's process forks now, while no thread or CUDA context exists; it stands idle at first.
+            gpu = "gpu" in plan.suites or ("served" in plan.suites and self._has_gpu())
+            with crew(self._with_accelerator, [0], self.shared) if gpu else nullcontext([]) as devices:
+                if "cpu" in plan.suites:
+                    self._tight(workers)
+                    self._contention(workers)
+                if "served" in plan.suites:
+                    self._served(workers)
+                for device in devices:
+                    self._accelerator(device, workers)
+                if "cpu" in plan.suites:
+                    self._operators(workers[0])
+                    self._zipf(workers[0])
+                for device in devices:
+                    self._details(device)
 
+    def _has_gpu(self) -> bool:
+        return self.plan.device != "cpu" and bool(gpu_name())
 
-def _operators(network: Network, pool: Pool, rows: RowFile, b: int, reps: int, common: dict[str, str]) -> None:
-    for turn in range(3):
-        network.run_timed(pool.batch(b, turn))
-    both = np.array([network.run_timed(pool.batch(b, turn + 3)) for turn in range(reps)])
-    for r, (role, kind, count) in enumerate(network.role_counts()):
-        rows.add(**common, scope="operator", operator=role, kind=kind, count=count, batch=b, ids="uniform", busy=1,
-                 **summary(both[:, 0, r], both[:, 1, r]))  # fmt: skip
+    def _at_home(self) -> OnCpu:
+        self.network.touch()
+        return OnCpu(self.network, self.pool)
 
+    def _with_accelerator(self) -> OnAccelerator:
+        return OnAccelerator(self.name, self.plan)
 
-def _served(name: str, rows: RowFile, plan: Plan, budget: Budget) -> None:
-    model = models.get(name)
-    network = Network(model, table_scale=plan.table_scale)
-    pool = Pool(network, seed=2, items=2 * max(plan.batches))
+    def _add(self, suite: str, **values: Any) -> None:
+        self.files[suite].add(**{"scope": "end_to_end", "ids": "uniform", **values})
 
-    def work(items: int, turn: int) -> None:
-        network.run(pool.batch(items, turn))
+    def _sizes(self, sizes: Sequence[int]) -> Iterator[int]:
+        """Batch sizes of the plan among ``sizes``, until the budget is used."""
+        for b in sizes:
+            if b in self.plan.accelerator_batches and self.budget.left > 0:
+                yield b
 
-    def make() -> Runner:
-        network.touch()
-        return work
+    def _tight(self, workers: list[Worker]) -> None:
+        for b in self._sizes(self.plan.batches):
+            found = workers[0].ask(_repeat, b, self.plan.reps, "uniform")
+            self.alone[b] = found["median_s"]
+            self._add("cpu", way="tight", device="cpu", batch=b, busy=1, **found)
 
-    guess = {b: float(np.median(repeat(lambda t, b=b: work(b, t), reps=3, extra_s=0)[0])) for b in plan.batches}
-    gpu = plan.device != "cpu" and bool(gpu_name())
-    workers = plan.cores - 2 if plan.cores >= 4 else plan.cores  # the sender needs a core too, where one can be spared
-    groups = [[b for b in g if b in plan.batches] for g in GROUPS]
-    groups = [g for g in groups if g]
-    for load in plan.loads:
-        for g in groups:
-            if budget.left < (40 if gpu else 0):
-                break
-            seen = serve(make, workers=workers, batches=g, seconds=[guess[b] for b in g], load=load,
-                         each=plan.each, seed=round(100 * load) + g[0])  # fmt: skip
-            _served_rows(rows, seen, {"model": name, "device": "cpu", "busy": workers, "load": load})
-    if gpu:
-        for host in (0, max(1, workers - 1)):
-            with neighbours(host, lambda t: work(64, t), network.touch):
-                _served_gpu(name, rows, plan, host, budget)
+    def _contention(self, workers: list[Worker]) -> None:
+        for n in sorted((n for n in self.plan.busy if 1 < n <= self.plan.cores), reverse=True):
+            for b in self._sizes(CONTENTION_BATCHES):
+                times = loop_together(workers[:n], self.shared, b, reps=self.plan.reps)
+                self._add("cpu", way="tight", device="cpu", batch=b, busy=n, **summary(*times))
 
+    def _served(self, workers: list[Worker]) -> None:
+        plan = self.plan
+        for b in self._sizes(plan.batches):
+            if b not in self.alone:  # the suite cpu was not asked for
+                self.alone[b] = workers[0].ask(_repeat, b, 3, "uniform")["median_s"]
+        # The sender needs a core too, where one can be spared, and so does an accelerator's process.
+        serving = workers[1:-1] if plan.cores >= 4 else workers
+        if plan.cores >= 4:
+            os.sched_setaffinity(0, {CORES[0], CORES[-1]})
+        groups = [g for g in ([b for b in g if b in self.alone] for g in GROUPS) if g]
+        for load in sorted(plan.loads, key=lambda x: abs(x - 0.6)):
+            for g in groups:
+                if self.budget.left < 0:
+                    break
+                seen = serve(serving, self.shared, batches=g, seconds=[self.alone[b] for b in g], load=load,
+                             each=plan.each * (2 if max(g) <= 32 else 1), seed=round(100 * load) + g[0])  # fmt: skip
+                self._served_rows(seen, {"device": "cpu", "busy": len(serving), "load": load})
+        os.sched_setaffinity(0, CORES)
 
-def _served_gpu(name: str, rows: RowFile, plan: Plan, host: int, budget: Budget) -> None:
-    def make() -> Runner:
-        network = Network(models.get(name), device=plan.device, table_scale=plan.table_scale)
-        launchers = {b: Launcher(network, b) for b in plan.batches}
-        return lambda items, turn: launchers[items](turn)
+    def _served_rows(self, seen: dict[str, np.ndarray], common: dict[str, Any]) -> None:
+        gaps = seen["gap"][np.isfinite(seen["gap"])]
+        for b in np.unique(seen["items"]):
+            mine = (seen["items"] == b) & (np.arange(len(seen["items"])) >= 5)  # the first few start cold machinery
+            if mine.sum() < 2:
+                continue
+            self._add("served", **common, way="served", batch=int(b), mean_busy=float(seen["busy"][mine].mean()),
+                      dispatch_s=float(np.median(gaps)) if len(gaps) >= 5 else "",
+                      **summary((seen["end"] - seen["start"])[mine], seen["cpu"][mine]))  # fmt: skip
 
-    guess, batches = [1e-3] * len(plan.batches), list(plan.batches)
-    for load, each in ((0.05, 3), (plan.loads[len(plan.loads) // 2], plan.each)):  # a pilot sets the rate
-        if budget.left < 0:
+    def _accelerator(self, device: Worker, workers: list[Worker]) -> None:
+        """End to end, eager and as a CUDA graph, in a tight loop and as served, with the host idle and busy."""
+        plan, graphs = self.plan, (0, 1) if self.plan.device != "cpu" else (0,)
+        for host in (0, plan.cores - 1):
+            with busy(workers[1:], self.shared, NEIGHBOUR_ITEMS) if host else nullcontext():
+                for graph in graphs:
+                    if "gpu" in plan.suites:
+                        for b in self._sizes(plan.accelerator_batches):
+                            found = device.ask(_launch, b, 1, graph, plan.reps)
+                            self._add("gpu", way="tight", device=plan.device, batch=b, fused=1, graph=graph,
+                                      host_busy=host, **found)  # fmt: skip
+                    if "served" in plan.suites and self.budget.left > 0:
+                        self._served_accelerator(device, graph, host)
+
+    def _served_accelerator(self, device: Worker, graph: int, host: int) -> None:
+        device.ask(_use_graph, graph)
+        guess, batches = [1e-3] * len(self.plan.batches), list(self.plan.batches)
+        for load, each in ((0.05, 3), (0.6, self.plan.each)):  # a pilot sets the rate
+            seen = serve([device], self.shared, batches=batches, seconds=guess, load=load, each=each, seed=5)
+            took = seen["end"] - seen["start"]
+            guess = [float(np.median(took[seen["items"] == b])) for b in batches]
+        self._served_rows(
+            seen, {"device": self.plan.device, "busy": 1, "load": load, "host_busy": host, "graph": graph}
+        )
+
+    def _operators(self, worker: Worker) -> None:
+        for b in self._sizes(self.plan.batches):
+            for values in worker.ask(_operators, b, self.plan.reps):
+                self._add("cpu", way="tight", device="cpu", scope="operator", batch=b, busy=1, **values)
+
+    def _zipf(self, worker: Worker) -> None:
+        for b in self._sizes(ZIPF_BATCHES):
+            found = worker.ask(_repeat, b, self.plan.reps, "zipf")
+            self._add("cpu", way="tight", device="cpu", ids="zipf", batch=b, busy=1, **found)
+
+    def _details(self, device: Worker) -> None:
+        """Fused launches, copies and operators of the accelerator, with the host idle."""
+        if "gpu" not in self.plan.suites:
             return
-        seen = serve(make, workers=1, batches=batches, seconds=guess, load=load, each=each, seed=5, first_core=-1)
-        took = seen["end"] - seen["start"]
-        guess = [float(np.median(took[seen["items"] == b])) for b in batches]
-    _served_rows(rows, seen, {"model": name, "device": plan.device, "busy": 1, "load": load, "host_busy": host})
+        common = {"way": "tight", "device": self.plan.device, "host_busy": 0}
+        for graph in (0, 1) if self.plan.device != "cpu" else (0,):
+            for fused in self.plan.fused[1:]:
+                for b in self._sizes([b for b in self.plan.batches if b * fused <= max(self.plan.accelerator_batches)]):
+                    found = device.ask(_launch, b, fused, graph, self.plan.reps)
+                    self._add("gpu", **common, batch=b, fused=fused, graph=graph, **found)
+        for b in self._sizes(self.plan.accelerator_batches):
+            for values in device.ask(_parts, b, self.plan.reps):
+                self._add("gpu", **common, batch=b, fused=1, graph=0, **values)
 
 
-def _served_rows(rows: RowFile, seen: dict[str, np.ndarray], common: dict[str, Any]) -> None:
-    gaps = seen["gap"][np.isfinite(seen["gap"])]
-    for b in np.unique(seen["items"]):
-        mine = (seen["items"] == b) & (np.arange(len(seen["items"])) >= 5)  # the first few start cold machinery
-        if mine.sum() < 2:
-            continue
-        rows.add(**common, way="served", scope="end_to_end", batch=int(b), ids="uniform",
-                 mean_busy=float(seen["busy"][mine].mean()),
-                 dispatch_s=float(np.median(gaps)) if len(gaps) >= 5 else "",
-                 **summary((seen["end"] - seen["start"])[mine], seen["cpu"][mine]))  # fmt: skip
+class OnCpu:
+    """The work of a core: sub-requests of a network with uniform ids; Zipf ids are drawn when first asked for."""
+
+    def __init__(self, network: Network, pool: Pool) -> None:
+        self.network, self.pools = network, {"uniform": pool}
+
+    def __call__(self, items: int, turn: int) -> Any:
+        """Run one sub-request."""
+        return self.network.run(self.pools["uniform"].batch(items, turn))
+
+    def pool(self, law: str) -> Pool:
+        """Inputs with ids of a law."""
+        if law not in self.pools:
+            self.pools[law] = Pool(self.network, law=law, seed=1, items=self.pools["uniform"].items)
+        return self.pools[law]
 
 
-def _gpu(name: str, rows: RowFile, plan: Plan, budget: Budget) -> None:
-    model, hosts = models.get(name), [0, plan.cores - 1]
-    cpu = Network(model, table_scale=plan.table_scale)  # for the neighbours, which fork before CUDA exists here
-    pool = Pool(cpu, seed=3, items=512)
-    for k, host in enumerate(hosts):
-        with neighbours(host, lambda t: cpu.run(pool.batch(64, t)), cpu.touch):
-            child = FORK.Process(target=_gpu_at, args=(name, rows, plan, budget.part(len(hosts) - k), host))
-            child.start()
-            child.join()
-            if child.exitcode != 0:
-                raise RuntimeError(f"{name} on {plan.device} with {host} busy host processes failed")
+def _repeat(work: OnCpu, _: Shared, items: int, reps: int, law: str) -> dict[str, float]:
+    pool = work.pool(law)
+    return summary(*repeat(lambda turn: work.network.run(pool.batch(items, turn)), reps=reps))
 
 
-def _gpu_at(name: str, rows: RowFile, plan: Plan, budget: Budget, host: int) -> None:
-    pin(0)
-    network = Network(models.get(name), device=plan.device, table_scale=plan.table_scale)
-    common = {"model": name, "way": "tight", "device": plan.device, "ids": "uniform", "host_busy": host}
-    for graph in (0, 1) if plan.device != "cpu" else (0,):
-        for b in plan.batches:
-            if budget.left < 0:
-                return
-            launch = Launcher(network, b, graph=bool(graph))
-            rows.add(
-                **common, scope="end_to_end", batch=b, fused=1, graph=graph, **summary(*repeat(launch, reps=plan.reps))
-            )
-            if graph == 0 and host == 0:
-                for scope in ("copy_in", "copy_back"):
-                    rows.add(**common, scope=scope, batch=b, fused=1, graph=0,
-                             **summary(*repeat(getattr(launch, scope), reps=plan.reps)))  # fmt: skip
-                each = np.array([launch.operator_seconds() for _ in range(plan.reps + 3)])[3:]
-                for r, (role, kind, count) in enumerate(network.role_counts()):
-                    rows.add(**common, scope="operator", operator=role, kind=kind, count=count, batch=b, fused=1,
-                             graph=0, **summary(each[:, r]))  # fmt: skip
-    for fused in plan.fused[1:]:
-        for b in (b for b in plan.batches if b * fused <= 4096):
-            if budget.left < 0:
-                return
-            launch = Launcher(network, b, fused=fused)
-            rows.add(
-                **common, scope="end_to_end", batch=b, fused=fused, graph=0, **summary(*repeat(launch, reps=plan.reps))
-            )
+def _operators(work: OnCpu, _: Shared, items: int, reps: int) -> list[dict[str, Any]]:
+    pool, network = work.pool("uniform"), work.network
+    for turn in range(3):
+        network.run_timed(pool.batch(items, turn))
+    both = np.array([network.run_timed(pool.batch(items, turn + 3)) for turn in range(reps)])
+    return [
+        {"operator": role, "kind": kind, "count": count, **summary(both[:, 0, r], both[:, 1, r])}
+        for r, (role, kind, count) in enumerate(network.role_counts())
+    ]
 
 
-SUITES: dict[str, Callable[..., None]] = {"cpu": _cpu, "gpu": _gpu, "served": _served}
+class OnAccelerator:
+    """The work of an accelerator's host process: launches of a network; everything is made when first needed."""
+
+    def __init__(self, name: str, plan: Plan) -> None:
+        self.name, self.plan, self.graph = name, plan, 0
+        self._network: Network | None = None
+        self._kept: dict[tuple[int, int], Launcher] = {}
+
+    @property
+    def network(self) -> Network:
+        """The network on the device."""
+        if self._network is None:
+            pin(0)
+            self._network = Network(models.get(self.name), device=self.plan.device, table_scale=self.plan.table_scale)
+            self._pool = HostPool(self._network, max(self.plan.accelerator_batches) + 2048, seed=3)
+        return self._network
+
+    def launcher(self, items: int, fused: int, graph: int) -> Launcher:
+        """A launcher for this shape; those of single queries are kept."""
+        key = (items, graph)
+        if fused == 1 and key in self._kept:
+            return self._kept[key]
+        network = self.network
+        made = Launcher(network, self._pool, items, fused=fused, graph=bool(graph))
+        if fused == 1:
+            self._kept[key] = made
+        return made
+
+    def __call__(self, items: int, turn: int) -> Any:
+        """Serve one query."""
+        return self.launcher(items, 1, self.graph)(turn)
+
+
+def _launch(device: OnAccelerator, _: Shared, items: int, fused: int, graph: int, reps: int) -> dict[str, float]:
+    return summary(*repeat(device.launcher(items, fused, graph), reps=reps))
+
+
+def _use_graph(device: OnAccelerator, _: Shared, graph: int) -> None:
+    device.graph = graph
+
+
+def _parts(device: OnAccelerator, _: Shared, items: int, reps: int) -> list[dict[str, Any]]:
+    launch = device.launcher(items, 1, 0)
+    found: list[dict[str, Any]] = [
+        {"scope": scope, **summary(*repeat(getattr(launch, scope), reps=reps))} for scope in ("copy_in", "copy_back")
+    ]
+    each = np.array([launch.operator_seconds() for _ in range(reps + 3)])[3:]
+    for r, (role, kind, count) in enumerate(device.network.role_counts()):
+        found.append({"scope": "operator", "operator": role, "kind": kind, "count": count, **summary(each[:, r])})
+    return found

@@ -3,37 +3,44 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Sequence
 from time import perf_counter, sleep, thread_time
-from typing import Any
 
 import numpy as np
 
-from calibration.timing import FORK, pin
+from calibration.crew import PATIENCE_S, Shared, Work, Worker
 
-Runner = Callable[[int, int], Any]
-"""Does the work of a sub-request: (items, turn)."""
+
+def _take_jobs(work: Work, shared: Shared, number: int, batches: list[int]) -> None:
+    for b in batches:
+        work(b, number)
+    shared.ready.release()
+    while (job := shared.jobs.get()) is not None:
+        items, turn, sent = job
+        start, c0 = perf_counter(), thread_time()
+        work(items, turn)
+        cpu, end = thread_time() - c0, perf_counter()
+        shared.answers.put((items, number, sent, start, end, cpu))
 
 
 def serve(
-    make: Callable[[], Runner],
+    workers: Sequence[Worker],
+    shared: Shared,
     *,
-    workers: int,
     batches: list[int],
     seconds: list[float],
     load: float,
     each: int,
     seed: int,
-    first_core: int = 1,
 ) -> dict[str, np.ndarray]:
     """Serve a mix of sub-requests and record every service.
 
     Parameters
     ----------
-    make : callable
-        Called once in each worker process; returns the function that does the work.
-    workers : int
-        Worker processes that take from the one queue.
+    workers : sequence of Worker
+        They take from the one queue.
+    shared : Shared
+        Holds that queue.
     batches, seconds : list
         Batch sizes of the mix, equally likely, and a first guess of their service times, which sets the rate.
     load : float
@@ -42,8 +49,6 @@ def serve(
         Sub-requests of each batch size.
     seed : int
         Of the order and the gaps.
-    first_core : int
-        Core of the first worker, where workers are pinned; the others follow. -1 is the last core.
 
     Returns
     -------
@@ -52,35 +57,17 @@ def serve(
         busy during the service, itself included) and ``gap`` (from the worker's previous end to this start when this
         one was already waiting, else NaN).
     """
-    jobs, answers, ready = FORK.SimpleQueue(), FORK.SimpleQueue(), FORK.Semaphore(0)
-
-    def work(worker: int) -> None:
-        pin(first_core + worker)
-        run = make()
-        for b in batches:
-            run(b, worker)
-        ready.release()
-        while (job := jobs.get()) is not None:
-            items, turn, sent = job
-            start, c0 = perf_counter(), thread_time()
-            run(items, turn)
-            cpu, end = thread_time() - c0, perf_counter()
-            answers.put((items, worker, sent, start, end, cpu))
-
-    processes = [FORK.Process(target=work, args=(w,), daemon=True) for w in range(workers)]
-    for process in processes:
-        process.start()
-    for _ in processes:
-        if not ready.acquire(timeout=120):
-            raise RuntimeError("a worker process did not start")
+    for number, worker in enumerate(workers):
+        worker.tell(_take_jobs, number, batches)
+    shared.wait(shared.ready, len(workers))
     rng = np.random.default_rng(seed)
     mix = rng.permutation(np.repeat(batches, each))
-    gaps = rng.exponential(np.mean(seconds) / (load * workers), len(mix))
+    gaps = rng.exponential(np.mean(seconds) / (load * len(workers)), len(mix))
     records: list[tuple[float, ...]] = []
 
     def collect() -> None:
         for _ in mix:
-            records.append(answers.get())
+            records.append(shared.answers.get())
 
     client = threading.Thread(target=collect, daemon=True)
     client.start()
@@ -88,14 +75,14 @@ def serve(
     for turn, (items, at) in enumerate(zip(mix.tolist(), due.tolist(), strict=True)):
         if (wait := at - perf_counter()) > 0:
             sleep(wait)
-        jobs.put((items, turn * 13 + 7, perf_counter()))
-    client.join(timeout=300)
+        shared.jobs.put((items, turn * 13 + 7, perf_counter()))
+    client.join(timeout=PATIENCE_S)
     if client.is_alive():
         raise RuntimeError("a worker process did not answer")
-    for _ in processes:
-        jobs.put(None)
-    for process in processes:
-        process.join(timeout=30)
+    for _ in workers:
+        shared.jobs.put(None)
+    for worker in workers:
+        worker.answer()
     return _examine(np.array(records))
 
 

@@ -1,12 +1,11 @@
-"""Clocks, repetitions, a time budget and neighbours that keep other cores busy."""
+"""Clocks, repetitions, a time budget and pins to cores."""
 
 from __future__ import annotations
 
 import ctypes
 import multiprocessing as mp
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from time import monotonic, perf_counter, thread_time
 from typing import Any
 
@@ -93,33 +92,3 @@ def pin(worker: int) -> None:
     """Keep this process on a core of its own, where there are enough cores for that to help."""
     if len(CORES) >= 4:
         os.sched_setaffinity(0, {CORES[worker % len(CORES)]})
-
-
-@contextmanager
-def neighbours(count: int, run: Callable[[int], Any], before: Callable[[], Any]) -> Iterator[None]:
-    """Keep ``count`` other processes in a loop of ``run(turn)``, after ``before()``, while the block runs."""
-    stop, ready = FORK.Event(), FORK.Semaphore(0)
-
-    def loop(worker: int) -> None:
-        pin(worker)
-        turn = worker * 101
-        before()
-        run(turn)
-        ready.release()
-        while not stop.is_set():
-            run(turn := turn + 1)
-
-    processes = [FORK.Process(target=loop, args=(w + 1,), daemon=True) for w in range(count)]
-    for process in processes:
-        process.start()
-    try:
-        for _ in processes:
-            if not ready.acquire(timeout=120):
-                raise RuntimeError("a neighbour process did not start")
-        yield
-    finally:
-        stop.set()
-        for process in processes:
-            process.join(timeout=30)
-            if process.is_alive():
-                process.kill()

@@ -9,8 +9,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="the calibration extra (torch) is not installed")
 
 from calibration import timing  # noqa: E402
-from calibration.accelerator import Launcher  # noqa: E402
-from calibration.measure import CORES, Plan  # noqa: E402
+from calibration.accelerator import HostPool, Launcher  # noqa: E402
+from calibration.crew import Shared, _loop, crew  # noqa: E402
+from calibration.measure import BUSY, CORES, FUSED, LOADS, Plan  # noqa: E402
 from calibration.network import Feed, Network, Pool, draw_ids  # noqa: E402
 from calibration.rows import COLUMNS, read_rows  # noqa: E402
 from calibration.served import _examine  # noqa: E402
@@ -89,11 +90,12 @@ def test_the_timed_run_covers_every_role_and_gives_time_to_each():
 
 def test_a_launch_of_several_queries_gives_the_scores_of_each():
     network = Network(models.get("dlrm-rmc1"), table_scale=SCALE)
-    fused = Launcher(network, 3, fused=4, seed=1)
+    pool = HostPool(network, 40, seed=1)
+    fused = Launcher(network, pool, 3, fused=4)
     scores = fused(0).clone()
     for q in range(4):
-        ids = fused._host_ids[3 * q : 3 * q + 3].view(3, 8, 80)
-        feed = Feed(fused._host_dense[3 * q : 3 * q + 3], {t: ids[:, t] for t in range(8)})
+        ids = pool.ids[3 * q : 3 * q + 3].view(3, 8, 80)
+        feed = Feed(pool.dense[3 * q : 3 * q + 3], {t: ids[:, t] for t in range(8)})
         # the same arithmetic on other shapes, so only rounding differs
         torch.testing.assert_close(scores[3 * q : 3 * q + 3], network.run(feed), rtol=1e-4, atol=1e-5)
     assert fused.operator_seconds().min() > 0
@@ -131,70 +133,49 @@ def test_a_child_is_pinned_among_all_cores_although_its_parent_is_pinned(monkeyp
     assert Plan().cores == len(CORES)
 
 
-@pytest.mark.parametrize("suite", ["cpu", "served", "gpu"])
-def test_each_suite_measures_and_leaves_rows_with_a_manifest(tmp_path, suite):
-    command = [
-        sys.executable,
-        "-m",
-        "calibration",
-        "measure",
-        "--suite",
-        suite,
-        "--out",
-        str(tmp_path),
-        "--device",
-        "cpu",
-    ]
-    small = [
-        "--models",
-        "dlrm-rmc1",
-        "ncf",
-        "--max-batch",
-        "8",
-        "--reps",
-        "3",
-        "--each",
-        "4",
-        "--table-scale",
-        str(SCALE),
-    ]
-    done = subprocess.run(
-        [*command, *small, "--seconds", "20"], capture_output=True, text=True, timeout=120, check=False
-    )
+def run(*arguments):
+    command = [sys.executable, "-m", "calibration", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
+
+
+def test_the_driver_measures_every_suite_and_leaves_rows_with_a_manifest(tmp_path):
+    small = ["--models", "dlrm-rmc1", "ncf", "--max-batch", 8, "--reps", 3, "--each", 4, "--table-scale", SCALE]
+    done = run("measure", "--out", tmp_path, "--device", "cpu", *small, "--seconds", 60)
     assert done.returncode == 0, done.stderr
     assert "FAILED" not in done.stdout
     rows = read_rows(tmp_path)
-    assert (tmp_path / f"{suite}.csv").read_text().count(
-        COLUMNS[0] + ","
-    ) == 1  # one header, however many processes wrote
+    for suite in ("cpu", "gpu", "served"):  # one header each, however many processes wrote
+        assert (tmp_path / f"{suite}.csv").read_text().count(COLUMNS[0] + ",") == 1
     assert {r["model"] for r in rows} == {"dlrm-rmc1", "ncf"}
-    assert {r["batch"] for r in rows} == {1, 2, 4, 8}
     assert {r["table_scale"] for r in rows} == {SCALE}
     assert all(r["median_s"] > 0 and r["p95_s"] >= r["median_s"] for r in rows)
-    operators = {r["operator"] for r in rows if r["model"] == "ncf" and r["scope"] == "operator"}
-    if suite != "served":
-        assert operators == {op.role for op in models.get("ncf").operators}
-    if suite == "gpu":
-        assert {r["fused"] for r in rows} == {1, 2, 4, 8, 16}
-        assert {r["scope"] for r in rows} == {"end_to_end", "operator", "copy_in", "copy_back"}
-    run = rows[0]["run"]
-    assert (tmp_path / f"manifest-{run}.json").exists()
-    fit = [
-        sys.executable,
-        "-m",
-        "calibration",
-        "fit",
-        "--raw",
-        str(tmp_path),
-        "--hardware",
-        "epyc-2c",
-        "--out",
-        str(tmp_path / "p"),
-    ]
-    refused = subprocess.run(fit, capture_output=True, text=True, check=False)
+    ways = {(r["way"], r["scope"], r["ids"]) for r in rows}
+    assert ways == {
+        ("tight", "end_to_end", "uniform"), ("tight", "end_to_end", "zipf"), ("tight", "operator", "uniform"),
+        ("tight", "copy_in", "uniform"), ("tight", "copy_back", "uniform"), ("served", "end_to_end", "uniform"),
+    }  # fmt: skip
+    for name in ("dlrm-rmc1", "ncf"):
+        mine = [r for r in rows if r["model"] == name]
+        alone = [r for r in mine if r["way"] == "tight" and r["scope"] == "end_to_end" and r["busy"] == 1]
+        assert sorted(r["batch"] for r in alone if r["ids"] == "uniform") == [1, 2, 4, 8]
+        served = [r for r in mine if r["way"] == "served"]
+        assert {(r["batch"], r["load"]) for r in served} == {(b, load) for b in (1, 2, 4, 8) for load in LOADS}
+        together = {r["busy"] for r in mine if r["way"] == "tight" and r["busy"] is not None}
+        assert together == {n for n in BUSY if n <= len(CORES)}
+        assert {r["fused"] for r in mine if r["fused"]} == {1} | {n for n in FUSED if n <= 8}
+        for fused in (None, 1):  # on the core and behind the accelerator's interface
+            found = {r["operator"] for r in mine if r["scope"] == "operator" and r["fused"] == fused}
+            assert found == {op.role for op in models.get(name).operators if op.kind is not Kind.DENSE_INPUT}
+    assert (tmp_path / f"manifest-{rows[0]['run']}.json").exists()
+    refused = run("fit", "--raw", tmp_path, "--hardware", "epyc-2c", "--out", tmp_path / "p")
     assert refused.returncode == 3
     assert "shrunk tables are never fitted" in refused.stderr
     assert not (tmp_path / "p").exists()
+
+
+def test_a_worker_that_fails_says_why():
+    with crew(lambda: None, [0], Shared()) as (worker,), pytest.raises(RuntimeError, match="TypeError"):
+        worker.ask(_loop, 1, 1, 0.0)  # there is nothing to call
 
 
 @NEEDS_CUDA
@@ -202,5 +183,5 @@ def test_each_suite_measures_and_leaves_rows_with_a_manifest(tmp_path, suite):
 def test_the_accelerator_gives_the_scores_of_the_cpu(graph):
     cpu, gpu = (Network(models.get("dlrm-rmc1"), device=d, table_scale=SCALE) for d in ("cpu", "cuda"))
     torch.backends.cuda.matmul.allow_tf32 = False
-    scores = [Launcher(n, 4, fused=2, graph=graph and n is gpu, seed=1)(1).clone() for n in (cpu, gpu)]
+    scores = [Launcher(n, HostPool(n, 16, seed=1), 4, fused=2, graph=graph and n is gpu)(1).clone() for n in (cpu, gpu)]
     torch.testing.assert_close(scores[0], scores[1], rtol=1e-3, atol=1e-4)  # fp32 sums in another order
