@@ -31,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--raw", type=Path, required=True)
     fit.add_argument("--hardware", required=True)
     fit.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    fit.add_argument("--graphs", action="store_true", help="cuda: launches replayed as CUDA graphs")
     fit.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu where the machine was shared")
     commands.add_parser("roofline", help="modelled profiles for hardware that nobody has measured yet")
     commands.add_parser("published", help="profiles from published tables")
@@ -53,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         elif a.command == "fit":
             from calibration.fit import fit_all
 
-            print(fit_all(a.raw, a.hardware, a.out, device=a.device, clock=a.clock))
+            print(fit_all(a.raw, a.hardware, a.out, device=a.device, clock=a.clock, graphs=a.graphs))
         elif a.command == "roofline":
             from calibration.roofline import write_all
 

@@ -17,8 +17,12 @@ from recqueue.profiles import NO_CONTENTION, Contention
 Row = dict[str, Any]
 
 
-def fit_all(raw: Path, hardware: str, out: Path, *, device: str = "cpu", clock: str = "wall") -> str:
+def fit_all(
+    raw: Path, hardware: str, out: Path, *, device: str = "cpu", clock: str = "wall", graphs: bool = False
+) -> str:
     """Fit a profile for each model that has rows; returns the report, which is also written beside the rows.
+
+    ``graphs`` takes the launches of an accelerator that were replayed as CUDA graphs instead of the eager ones.
 
     Raises
     ------
@@ -33,26 +37,28 @@ def fit_all(raw: Path, hardware: str, out: Path, *, device: str = "cpu", clock: 
         mine = [r for r in rows if r["model"] == model]
         if not any(r["way"] == "tight" and r["scope"] == "end_to_end" for r in mine):
             continue
-        record = fit(mine, model, hardware, clock, f"{raw.parent.name}/{raw.name}")
+        record = fit(mine, model, hardware, clock, f"{raw.parent.name}/{raw.name}", graphs=graphs)
         write_profile(out, record)
         lines.append(_line(record))
     if len(lines) == 1:
         raise InputError(f"{raw}: no tight-loop rows for device {device}")
     report = "\n".join([*lines, "", *LEGEND]) + "\n"
-    (raw / f"fit-{device}.txt").write_text(report, encoding="utf-8")
+    (raw / f"fit-{hardware}.txt").write_text(report, encoding="utf-8")
     return report
 
 
-def fit(rows: list[Row], model: str, hardware: str, clock: str, where: str) -> dict[str, Any]:
+def fit(rows: list[Row], model: str, hardware: str, clock: str, where: str, *, graphs: bool = False) -> dict[str, Any]:
     """Return the JSON record of one model on one device; see the module ``recqueue.profiles.profile`` for its parts."""
     prefix = "cpu_" if clock == "cpu" else ""
     median, mean, cv = f"{prefix}median_s", f"{prefix}mean_s", f"{prefix}cv"
     gpu = any(r["device"] != "cpu" for r in rows)
-    end = [r for r in rows if r["scope"] == "end_to_end" and r["ids"] == "uniform" and not r["graph"]]
+    end = [r for r in rows if r["scope"] == "end_to_end" and r["ids"] == "uniform" and bool(r["graph"]) == graphs]
     tight = [r for r in end if r["way"] == "tight" and (r["fused"] or 1) == 1]
     alone = _best([r for r in tight if (r["busy"] or 1) == 1 and not r["host_busy"]], median)
     items = sorted(alone)
-    tight_s = rising([alone[b][median] for b in items])
+    # A core never takes less time for more items; on a GPU it may, where the library picks another kernel.
+    settle = list if gpu else rising
+    tight_s = settle([alone[b][median] for b in items])
     tight_cv = float(np.median([alone[b][cv] for b in items]))
     tight_contention = _tight_contention(tight, median)
     notes = [f"times by the {'thread CPU' if clock == 'cpu' else 'wall'} clock"]
@@ -62,13 +68,27 @@ def fit(rows: list[Row], model: str, hardware: str, clock: str, where: str) -> d
         served = [r for r in served if (r["host_busy"] or 0) == busiest]
     gaps = _gaps(rows, alone, median)
     if served:
-        served_items, served_s, contention = _served(served, mean, contended=not gpu)
+        if gpu:
+            served_items, served_s = _served_launches(served, median, mean)
+            contention = NO_CONTENTION
+        else:
+            served_items, served_s, contention = _served(served, mean)
+            told = [
+                served_s[served_items.index(int(r["batch"]))] * float(contention.factor_at(r["mean_busy"]))
+                for r in served
+            ]
+            gaps["served_fit"] = float(np.median([abs(t / r[mean] - 1) for t, r in zip(told, served, strict=True)]))
         served_cv = float(np.median([r[cv] for r in served]))
         both = sorted(set(items) & set(served_items))
         ratio = [served_s[served_items.index(b)] / tight_s[items.index(b)] for b in both]
         gaps["served_over_tight"] = float(np.median(ratio))
         if (loo := leave_one_out(served_items, served_s)) is not None:
             gaps["leave_one_out_served"] = loo
+        if beyond := [b for b in items if b > served_items[-1]]:
+            scale = served_s[-1] / tight_s[items.index(served_items[-1])]
+            notes.append(f"beyond {served_items[-1]} items: tight loop, times {scale:.3g} as at {served_items[-1]}")
+            served_s = [*served_s, *(scale * tight_s[items.index(b)] for b in beyond)]
+            served_items = [*served_items, *beyond]
     else:
         served_items, served_s, served_cv, contention = items, tight_s, tight_cv, tight_contention
         notes.append("as-served times were not measured: the tight loop stands in for them")
@@ -95,8 +115,10 @@ def fit(rows: list[Row], model: str, hardware: str, clock: str, where: str) -> d
     if fused:
         best = {n: _best(group, median) for n, group in sorted(fused.items())}
         record["fused"] = [
-            {"queries": n, **table(sorted(g), rising([g[b][median] for b in sorted(g)]))} for n, g in best.items()
+            {"queries": n, **table(sorted(g), [g[b][median] for b in sorted(g)])} for n, g in best.items()
         ]
+        extra = [(g[b][median] - alone[n * b][median]) / (n - 1) for n, g in best.items() for b in g if n * b in alone]
+        record["fused_query_s"] = float(f"{max(0.0, float(np.median(extra))):.3g}") if extra else 0.0
     return record
 
 
@@ -123,11 +145,22 @@ def _tight_contention(tight: list[Row], key: str) -> Contention:
     return Contention(busy=tuple(levels), factor=tuple(max(0.5, f) for f in factor))
 
 
-def _served(rows: list[Row], key: str, *, contended: bool) -> tuple[list[int], list[float], Contention]:
+def _served_launches(rows: list[Row], median: str, mean: str) -> tuple[list[int], list[float]]:
+    """Mean service by items: the median at each batch size times the usual ratio of mean to median.
+
+    A single stray launch in a few dozen would move a mean.
+    """
+    best = _best(rows, median)
+    usual = float(np.median([r[mean] / r[median] for r in rows]))
+    items = sorted(best)
+    return items, [best[b][median] * usual for b in items]
+
+
+def _served(rows: list[Row], key: str) -> tuple[list[int], list[float], Contention]:
     r"""Least squares, in relative errors, of mean service :math:`S(b)(1 + c(m - 1))` at m busy workers."""
     items = sorted({int(r["batch"]) for r in rows})
     workers = int(max(r["busy"] or 1 for r in rows))
-    slopes = np.arange(-0.5 / max(1, workers), 1.0, 0.002) if contended and workers > 1 else np.zeros(1)
+    slopes = np.arange(-0.5 / workers, 1.0, 0.002) if workers > 1 else np.zeros(1)
     best: tuple[float, float, list[float]] | None = None
     for c in slopes:
         base, error = [], 0.0
@@ -183,13 +216,14 @@ def _gaps(rows: list[Row], alone: dict[int, Row], key: str) -> dict[str, float]:
 
 
 HEADER = (
-    "model          S(1) ms  S(64) ms  S(1024) ms   cv  LOO tight  LOO served"
-    "  ops/e2e  served/tight  zipf/unif  contention  dispatch us"
+    "model          S(1) ms  S(64) ms  S(1024) ms   cv  LOO tight  LOO served  served fit"
+    "  ops/e2e  served/tight  zipf/unif  contention  dispatch us  fused us"
 )
 LEGEND = (
-    "S as served with one core busy; cv as served. LOO: median error of a batch size left out and",
-    "interpolated (target 5 %). ops/e2e: sum of operators over end to end, tight loop. contention: factor with",
-    "all workers busy as served, and with all cores in tight loops.",
+    "S and cv as served (cores: with one core busy; accelerator: beside a busy host). LOO: median error of a batch",
+    "size left out and interpolated (target 5 %). served fit: median error of S(b) times contention over all batch",
+    "sizes and loads. ops/e2e: sum of operators over end to end, tight loop. contention: factor with all workers busy",
+    "as served, and with all cores in tight loops. fused: what one more query in a launch adds, its items apart.",
 )
 
 
@@ -207,9 +241,12 @@ def _line(r: dict[str, Any]) -> str:
         for k in ("operators_over_end_to_end", "served_over_tight", "zipf_over_uniform")
     ]
     contention = f"{r['contention']['factor'][-1]:.2f} ({r['tight_contention']['factor'][-1]:.2f})"
+    fused = f"{1e6 * r['fused_query_s']:.1f}" if "fused_query_s" in r else "-"
     return (
         f"{r['model']:14s} {at(1):>7s} {at(64):>9s} {at(1024):>11s} {r['service']['cv']:>4.2f}"
-        f" {share(r['leave_one_out']):>10s} {share(g.get('leave_one_out_served')):>11s} {ratio[0]:>8s} {ratio[1]:>13s}"
+        f" {share(r['leave_one_out']):>10s} {share(g.get('leave_one_out_served')):>11s}"
+        f" {share(g.get('served_fit')):>11s}"
+        f" {ratio[0]:>8s} {ratio[1]:>13s}"
         f" {ratio[2]:>10s} {contention:>11s}"
-        f" {1e6 * r['dispatch_overhead_s']:>12.0f}"
+        f" {1e6 * r['dispatch_overhead_s']:>12.0f} {fused:>9s}"
     )
