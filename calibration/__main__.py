@@ -11,14 +11,24 @@ from recqueue.errors import RecqueueError
 
 PROFILES = Path(__file__).parents[1] / "recqueue" / "data" / "profiles"
 RAW = Path(__file__).parent / "raw"
+PARTS = (
+    "tight",
+    "contention",
+    "served",
+    "launches",
+    "served-launches",
+    "operators",
+    "launch-operators",
+    "fused",
+    "zipf",
+)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m calibration", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     measure = commands.add_parser("measure", help="measure this machine; appends raw rows and writes a manifest")
-    measure.add_argument("--suite", nargs="+", choices=["cpu", "served", "gpu"], default=["cpu", "served", "gpu"],
-                         help="all three by default")  # fmt: skip
+    measure.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="all by default")
     measure.add_argument("--out", type=Path, required=True, help="folder for the rows, such as calibration/raw/NAME")
     measure.add_argument("--seconds", type=float, default=560, help="budget over all models (default 560)")
     measure.add_argument("--models", nargs="+", choices=models.names(include_variants=True), default=models.names())
@@ -26,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("--reps", type=int, default=30)
     measure.add_argument("--each", type=int, default=40, help="sub-requests of each batch size and load (served)")
     measure.add_argument("--table-scale", type=float, default=1.0, help="below 1 for tests; such rows are never fitted")
-    measure.add_argument("--device", default="cuda", help="gpu suite: cuda, or cpu to try the code without one")
+    measure.add_argument("--device", default="cuda", help="accelerator: cuda, or cpu to try the code without one")
     fit = commands.add_parser("fit", help="raw rows -> profiles with provenance measured")
     fit.add_argument("--raw", type=Path, required=True)
     fit.add_argument("--hardware", required=True)
@@ -48,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
             from calibration.measure import BATCHES, Plan, measure
 
             batches = tuple(b for b in BATCHES if b <= a.max_batch)
-            plan = Plan(names=tuple(a.models), suites=tuple(a.suite), batches=batches, reps=a.reps,
+            plan = Plan(names=tuple(a.models), parts=tuple(a.parts), batches=batches, reps=a.reps,
                         each=a.each, table_scale=a.table_scale, device=a.device, seconds=a.seconds)  # fmt: skip
             measure(a.out, plan)
         elif a.command == "fit":

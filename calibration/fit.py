@@ -63,6 +63,9 @@ def fit(rows: list[Row], model: str, hardware: str, clock: str, where: str, *, g
     tight_contention = _tight_contention(tight, median)
     notes = [f"times by the {'thread CPU' if clock == 'cpu' else 'wall'} clock"]
     served = [r for r in end if r["way"] == "served"]
+    if served:  # circumstances of serving belong to a run, so the latest one counts
+        latest = max(r["run"] for r in served)
+        served = [r for r in served if r["run"] == latest]
     if gpu:  # as served is beside a busy host where that was measured
         busiest = max((r["host_busy"] or 0 for r in served), default=0)
         served = [r for r in served if (r["host_busy"] or 0) == busiest]

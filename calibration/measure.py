@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -30,7 +29,19 @@ CONTENTION_BATCHES = (4, 64, 512)
 FUSED = (1, 2, 4, 8, 16)
 LOADS = (0.1, 0.3, 0.6, 0.85)
 GROUPS = ((1, 2, 4, 8, 16, 32), (64, 128, 256), (512, 1024, 2048))
-SUITES = ("cpu", "served", "gpu")
+PARTS = {
+    "tight": "cpu",
+    "contention": "cpu",
+    "served": "served",
+    "launches": "gpu",
+    "served-launches": "served",
+    "operators": "cpu",
+    "launch-operators": "gpu",
+    "fused": "gpu",
+    "zipf": "cpu",
+}
+"""Parts of a measurement in their order, and the file that gets their rows; what comes first is needed most."""
+ON_ACCELERATOR = ("launches", "served-launches", "launch-operators", "fused")
 NEIGHBOUR_ITEMS = 64
 """Items of the sub-requests that keep the host's other cores busy beside an accelerator."""
 
@@ -40,7 +51,7 @@ class Plan:
     """What to measure; the defaults are the full measurement."""
 
     names: Sequence[str] = models.names()
-    suites: Sequence[str] = SUITES
+    parts: Sequence[str] = tuple(PARTS)
     batches: Sequence[int] = BATCHES
     busy: Sequence[int] = BUSY
     loads: Sequence[float] = LOADS
@@ -103,29 +114,17 @@ class Measurement:
         """Measure all suites of the plan."""
         plan = self.plan
         common = {"run": self.run_name, "table_scale": plan.table_scale, "model": self.name}
-        self.files = {s: RowFile(self.out / f"{s}.csv", **common) for s in plan.suites}
+        self.files = {PARTS[p]: RowFile(self.out / f"{PARTS[p]}.csv", **common) for p in plan.parts}
         self.network = Network(models.get(self.name), table_scale=plan.table_scale)
         self.pool = Pool(self.network, seed=1, items=2 * max(plan.batches))
+        accelerated = set(plan.parts) & set(ON_ACCELERATOR) and (plan.device == "cpu" or gpu_name())
         host = list(range(plan.cores))
-        with crew(self._at_home, host, self.shared) as workers:
-            # The accelerator's process forks now, while no thread or CUDA context exists; it stands idle at first.
-            gpu = "gpu" in plan.suites or ("served" in plan.suites and self._has_gpu())
-            with crew(self._with_accelerator, [0], self.shared) if gpu else nullcontext([]) as devices:
-                if "cpu" in plan.suites:
-                    self._tight(workers)
-                    self._contention(workers)
-                if "served" in plan.suites:
-                    self._served(workers)
-                for device in devices:
-                    self._accelerator(device, workers)
-                if "cpu" in plan.suites:
-                    self._operators(workers[0])
-                    self._zipf(workers[0])
-                for device in devices:
-                    self._details(device)
-
-    def _has_gpu(self) -> bool:
-        return self.plan.device != "cpu" and bool(gpu_name())
+        # The accelerator's process forks while no thread or CUDA context exists; it stands idle at first.
+        beside = crew(self._with_accelerator, [0], self.shared) if accelerated else nullcontext([None])
+        with crew(self._at_home, host, self.shared) as workers, beside as (device,):
+            for part in PARTS:
+                if part in plan.parts and (device is not None or part not in ON_ACCELERATOR):
+                    getattr(self, "_" + part.replace("-", "_"))(workers, device)
 
     def _at_home(self) -> OnCpu:
         self.network.touch()
@@ -143,27 +142,24 @@ class Measurement:
             if b in self.plan.accelerator_batches and self.budget.left > 0:
                 yield b
 
-    def _tight(self, workers: list[Worker]) -> None:
+    def _tight(self, workers: list[Worker], _: Any) -> None:
         for b in self._sizes(self.plan.batches):
             found = workers[0].ask(_repeat, b, self.plan.reps, "uniform")
             self.alone[b] = found["median_s"]
             self._add("cpu", way="tight", device="cpu", batch=b, busy=1, **found)
 
-    def _contention(self, workers: list[Worker]) -> None:
+    def _contention(self, workers: list[Worker], _: Any) -> None:
         for n in sorted((n for n in self.plan.busy if 1 < n <= self.plan.cores), reverse=True):
             for b in self._sizes(CONTENTION_BATCHES):
                 times = loop_together(workers[:n], self.shared, b, reps=self.plan.reps)
                 self._add("cpu", way="tight", device="cpu", batch=b, busy=n, **summary(*times))
 
-    def _served(self, workers: list[Worker]) -> None:
+    def _served(self, workers: list[Worker], _: Any) -> None:
         plan = self.plan
         for b in self._sizes(plan.batches):
-            if b not in self.alone:  # the suite cpu was not asked for
+            if b not in self.alone:  # the tight loop was not asked for
                 self.alone[b] = workers[0].ask(_repeat, b, 3, "uniform")["median_s"]
-        # The sender needs a core too, where one can be spared, and so does an accelerator's process.
-        serving = workers[1:-1] if plan.cores >= 4 else workers
-        if plan.cores >= 4:
-            os.sched_setaffinity(0, {CORES[0], CORES[-1]})
+        serving = self._serving(workers)
         groups = [g for g in ([b for b in g if b in self.alone] for g in GROUPS) if g]
         for load in sorted(plan.loads, key=lambda x: abs(x - 0.6)):
             for g in groups:
@@ -172,7 +168,13 @@ class Measurement:
                 seen = serve(serving, self.shared, batches=g, seconds=[self.alone[b] for b in g], load=load,
                              each=plan.each * (2 if max(g) <= 32 else 1), seed=round(100 * load) + g[0])  # fmt: skip
                 self._served_rows(seen, {"device": "cpu", "busy": len(serving), "load": load})
-        os.sched_setaffinity(0, CORES)
+
+    def _serving(self, workers: list[Worker]) -> list[Worker]:
+        """Workers that serve; this process, the sender, keeps the last core, where one can be spared."""
+        if len(workers) < 4:
+            return workers
+        pin(-1)
+        return workers[1:-1]
 
     def _served_rows(self, seen: dict[str, np.ndarray], common: dict[str, Any]) -> None:
         gaps = seen["gap"][np.isfinite(seen["gap"])]
@@ -184,54 +186,63 @@ class Measurement:
                       dispatch_s=float(np.median(gaps)) if len(gaps) >= 5 else "",
                       **summary((seen["end"] - seen["start"])[mine], seen["cpu"][mine]))  # fmt: skip
 
-    def _accelerator(self, device: Worker, workers: list[Worker]) -> None:
-        """End to end, eager and as a CUDA graph, in a tight loop and as served, with the host idle and busy."""
-        plan, graphs = self.plan, (0, 1) if self.plan.device != "cpu" else (0,)
-        for host in (0, plan.cores - 1):
-            with busy(workers[1:], self.shared, NEIGHBOUR_ITEMS) if host else nullcontext():
-                for graph in graphs:
-                    if "gpu" in plan.suites:
-                        for b in self._sizes(plan.accelerator_batches):
-                            found = device.ask(_launch, b, 1, graph, plan.reps)
-                            self._add("gpu", way="tight", device=plan.device, batch=b, fused=1, graph=graph,
-                                      host_busy=host, **found)  # fmt: skip
-                    if "served" in plan.suites and self.budget.left > 0:
-                        self._served_accelerator(device, graph, host)
+    @property
+    def _graphs(self) -> tuple[int, ...]:
+        return (0, 1) if self.plan.device != "cpu" else (0,)
 
-    def _served_accelerator(self, device: Worker, graph: int, host: int) -> None:
+    def _launches(self, workers: list[Worker], device: Worker) -> None:
+        """End to end in a tight loop, eager and as a CUDA graph, with the host idle and busy."""
+        for host in (0, self.plan.cores - 1):
+            with busy(workers[1:], self.shared, NEIGHBOUR_ITEMS) if host else nullcontext():
+                for graph in self._graphs:
+                    for b in self._sizes(self.plan.accelerator_batches):
+                        found = device.ask(_launch, b, 1, graph, self.plan.reps)
+                        self._add("gpu", way="tight", device=self.plan.device, batch=b, fused=1, graph=graph,
+                                  host_busy=host, **found)  # fmt: skip
+
+    def _served_launches(self, workers: list[Worker], device: Worker) -> None:
+        """Queries one by one at a paced Poisson rate, the workers of the host idle or all busy."""
+        serving = self._serving(workers)
+        for host in (0, len(serving)):
+            with busy(serving, self.shared, NEIGHBOUR_ITEMS) if host else nullcontext():
+                for graph in self._graphs:
+                    if self.budget.left > 0:
+                        self._serve_launches(device, graph, host)
+
+    def _serve_launches(self, device: Worker, graph: int, host: int) -> None:
         device.ask(_use_graph, graph)
         guess, batches = [1e-3] * len(self.plan.batches), list(self.plan.batches)
         for load, each in ((0.05, 3), (0.6, self.plan.each)):  # a pilot sets the rate
             seen = serve([device], self.shared, batches=batches, seconds=guess, load=load, each=each, seed=5)
             took = seen["end"] - seen["start"]
             guess = [float(np.median(took[seen["items"] == b])) for b in batches]
-        self._served_rows(
-            seen, {"device": self.plan.device, "busy": 1, "load": load, "host_busy": host, "graph": graph}
-        )
+        common = {"device": self.plan.device, "busy": 1, "load": load, "host_busy": host, "graph": graph}
+        self._served_rows(seen, common)
 
-    def _operators(self, worker: Worker) -> None:
+    def _operators(self, workers: list[Worker], _: Any) -> None:
         for b in self._sizes(self.plan.batches):
-            for values in worker.ask(_operators, b, self.plan.reps):
+            for values in workers[0].ask(_operators, b, self.plan.reps):
                 self._add("cpu", way="tight", device="cpu", scope="operator", batch=b, busy=1, **values)
 
-    def _zipf(self, worker: Worker) -> None:
+    def _zipf(self, workers: list[Worker], _: Any) -> None:
         for b in self._sizes(ZIPF_BATCHES):
-            found = worker.ask(_repeat, b, self.plan.reps, "zipf")
+            found = workers[0].ask(_repeat, b, self.plan.reps, "zipf")
             self._add("cpu", way="tight", device="cpu", ids="zipf", batch=b, busy=1, **found)
 
-    def _details(self, device: Worker) -> None:
-        """Fused launches, copies and operators of the accelerator, with the host idle."""
-        if "gpu" not in self.plan.suites:
-            return
-        common = {"way": "tight", "device": self.plan.device, "host_busy": 0}
-        for graph in (0, 1) if self.plan.device != "cpu" else (0,):
+    def _launch_operators(self, _: Any, device: Worker) -> None:
+        """Copies and operators of the accelerator, with the host idle."""
+        for b in self._sizes(self.plan.accelerator_batches):
+            for values in device.ask(_parts, b, self.plan.reps):
+                self._add("gpu", way="tight", device=self.plan.device, batch=b, fused=1, graph=0, host_busy=0, **values)
+
+    def _fused(self, _: Any, device: Worker) -> None:
+        """Several queries in one launch, with the host idle."""
+        for graph in self._graphs:
             for fused in self.plan.fused[1:]:
                 for b in self._sizes([b for b in self.plan.batches if b * fused <= max(self.plan.accelerator_batches)]):
                     found = device.ask(_launch, b, fused, graph, self.plan.reps)
-                    self._add("gpu", **common, batch=b, fused=fused, graph=graph, **found)
-        for b in self._sizes(self.plan.accelerator_batches):
-            for values in device.ask(_parts, b, self.plan.reps):
-                self._add("gpu", **common, batch=b, fused=1, graph=0, **values)
+                    self._add("gpu", way="tight", device=self.plan.device, batch=b, fused=fused, graph=graph,
+                              host_busy=0, **found)  # fmt: skip
 
 
 class OnCpu:

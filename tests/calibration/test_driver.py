@@ -8,10 +8,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the calibration extra (torch) is not installed")
 
+from calibration import __main__ as calibration_main  # noqa: E402
 from calibration import timing  # noqa: E402
 from calibration.accelerator import HostPool, Launcher  # noqa: E402
 from calibration.crew import Shared, _loop, crew  # noqa: E402
-from calibration.measure import BUSY, CORES, FUSED, LOADS, Plan  # noqa: E402
+from calibration.measure import BUSY, CORES, FUSED, LOADS, PARTS, Plan  # noqa: E402
 from calibration.network import Feed, Network, Pool, draw_ids  # noqa: E402
 from calibration.rows import COLUMNS, read_rows  # noqa: E402
 from calibration.served import _examine  # noqa: E402
@@ -171,6 +172,10 @@ def test_the_driver_measures_every_suite_and_leaves_rows_with_a_manifest(tmp_pat
     assert refused.returncode == 3
     assert "shrunk tables are never fitted" in refused.stderr
     assert not (tmp_path / "p").exists()
+
+
+def test_the_command_line_knows_the_parts_without_torch():
+    assert tuple(PARTS) == calibration_main.PARTS
 
 
 def test_a_worker_that_fails_says_why():

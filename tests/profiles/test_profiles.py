@@ -25,7 +25,8 @@ def test_a_packaged_profile_is_usable_and_says_where_it_comes_from(model, hardwa
     assert p.service.provenance == p.tight.provenance == provenance
     assert "python -m calibration" in p.source
     for curve in (p.service, p.tight, *p.fused.values()):
-        assert np.all(np.diff(curve.seconds) >= 0)  # more items never take less time
+        if profiles.hardware(hardware).kind == "cpu":
+            assert np.all(np.diff(curve.seconds) >= 0)  # more items never take less time on a core
         assert curve.seconds[0] < curve.seconds[-1] * 1.001
     # 1 us: no model answers faster; 10 s: none is that slow at 2048 items
     assert 1e-6 < p.service.seconds[0] <= p.service.seconds[-1] < 10
