@@ -80,6 +80,7 @@ def fit(rows: list[Row], model: str, hardware: str, clock: str, where: str, *, g
                 served_s[served_items.index(int(r["batch"]))] * float(contention.factor_at(r["mean_busy"]))
                 for r in served
             ]
+            contention = _to_all_cores(contention, tight_contention, notes)
             gaps["served_fit"] = float(np.median([abs(t / r[mean] - 1) for t, r in zip(told, served, strict=True)]))
         served_cv = float(np.median([r[cv] for r in served]))
         both = sorted(set(items) & set(served_items))
@@ -181,6 +182,16 @@ def _served(rows: list[Row], key: str) -> tuple[list[int], list[float], Contenti
         Contention(busy=(1, workers), factor=(1.0, 1 + c * (workers - 1))) if len(slopes) > 1 else NO_CONTENTION
     )
     return items, rising(base), contention
+
+
+def _to_all_cores(served: Contention, tight: Contention, notes: list[str]) -> Contention:
+    """Go on to the cores that the sender left no worker for, with the growth of the tight loop, never down."""
+    last, cores = served.busy[-1], tight.busy[-1]
+    if not 1 < last < cores:
+        return served
+    growth = max(1.0, float(tight.factor_at(cores) / tight.factor_at(last)))
+    notes.append(f"contention beyond {last} busy workers: times {growth:.3g} at {cores}, as in tight loops")
+    return Contention(busy=(*served.busy, cores), factor=(*served.factor, served.factor[-1] * growth))
 
 
 def _operators(rows: list[Row], key: str) -> list[dict[str, Any]]:

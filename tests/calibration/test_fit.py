@@ -13,7 +13,7 @@ from recqueue import models
 from recqueue.errors import InputError
 
 
-def write_rows(folder, *, table_scale=1, slope=0.1):
+def write_rows(folder, *, table_scale=1, slope=0.1, cores=4):
     """Rows of a machine with S(b) = 1 ms + 10 us b, served 1.3 times that, and factor 1 + slope (busy - 1)."""
     rows = RowFile(
         folder / "cpu.csv", run="r1", model="ncf", device="cpu", table_scale=table_scale, reps=30, ids="uniform"
@@ -24,7 +24,7 @@ def write_rows(folder, *, table_scale=1, slope=0.1):
 
     for b in (1, 4, 16, 64):
         s = 1e-3 + 1e-5 * b
-        for busy in (1, 4):
+        for busy in sorted({1, 4, cores}):
             rows.add(way="tight", scope="end_to_end", batch=b, busy=busy, **times(s * (1 + slope * (busy - 1))))
         rows.add(way="tight", scope="end_to_end", batch=b, busy=1, **times(1.5 * s))  # a disturbed repeat
         rows.add(way="tight", scope="operator", operator="all", kind="relu", count=1, batch=b, busy=1, **times(0.9 * s))
@@ -59,6 +59,16 @@ def test_the_fit_recovers_a_known_machine(tmp_path):
     assert p.leave_one_out == pytest.approx(0, abs=1e-3)  # a straight line is interpolated exactly
     assert "ncf" in report
     assert (tmp_path / "raw" / "fit-epyc-2c.txt").read_text() == report
+
+
+def test_contention_goes_on_to_the_cores_that_had_no_worker(tmp_path):
+    write_rows(tmp_path / "raw", cores=6)
+    fit_all(tmp_path / "raw", "xeon-16c", tmp_path)
+    p = files.read(tmp_path / "ncf--xeon-16c.json")
+    assert p.contention.busy == (1, 4, 6)
+    # as served 1.3 with 4 busy; in tight loops 1.3 and 1.5 with 4 and 6. The grid of slopes is 0.002 wide.
+    assert p.contention.factor == pytest.approx((1, 1.3, 1.3 * 1.5 / 1.3), abs=0.006)
+    assert any("beyond 4 busy workers" in note for note in p.notes)
 
 
 def test_the_fit_of_an_accelerator_keeps_dips_and_finds_what_a_fused_query_adds(tmp_path):
