@@ -1,4 +1,4 @@
-"""Command line: ``python -m calibration measure | fit | roofline | published``."""
+"""Command line: ``python -m calibration measure | serve | fit | roofline | published``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from recqueue import models
-from recqueue.errors import RecqueueError
+from recqueue.errors import InputError, RecqueueError
 
 PROFILES = Path(__file__).parents[1] / "recqueue" / "data" / "profiles"
 RAW = Path(__file__).parent / "raw"
@@ -37,6 +37,20 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("--each", type=int, default=40, help="sub-requests of each batch size and load (served)")
     measure.add_argument("--table-scale", type=float, default=1.0, help="below 1 for tests; such rows are never fitted")
     measure.add_argument("--device", default="cuda", help="accelerator: cuda, or cpu to try the code without one")
+    live = commands.add_parser("serve", help="run a live server under Poisson load and record what it does")
+    live.add_argument("--model", choices=models.names(include_variants=True), required=True)
+    live.add_argument("--out", type=Path, required=True, help="folder for live.csv and the records")
+    live.add_argument("--batch-size", type=int, nargs="+", required=True)
+    live.add_argument("--offload-threshold", type=int, nargs="+", help="several pair with --batch-size; 0 is never")
+    live.add_argument("--fused", type=int, default=1, help="most queries in one launch")
+    live.add_argument("--qps", type=float, nargs="+", required=True)
+    live.add_argument("--queries", type=int, default=5000)
+    live.add_argument("--workers", type=int, required=True)
+    live.add_argument("--device", help="accelerator: cuda, or cpu to try the code without one; none by default")
+    live.add_argument("--graphs", action="store_true", help="launches padded and replayed as CUDA graphs")
+    live.add_argument("--seconds", type=float, default=560)
+    live.add_argument("--seed", type=int, default=0)
+    live.add_argument("--table-scale", type=float, default=1.0, help="below 1 for tests")
     fit = commands.add_parser("fit", help="raw rows -> profiles with provenance measured")
     fit.add_argument("--raw", type=Path, required=True)
     fit.add_argument("--hardware", required=True)
@@ -61,6 +75,19 @@ def main(arguments: list[str] | None = None) -> int:
             plan = Plan(names=tuple(a.models), parts=tuple(a.parts), batches=batches, reps=a.reps,
                         each=a.each, table_scale=a.table_scale, device=a.device, seconds=a.seconds)  # fmt: skip
             measure(a.out, plan)
+        elif a.command == "serve":
+            from calibration.live import Run, measure_live
+
+            thresholds = [t or None for t in a.offload_threshold or [0] * len(a.batch_size)]
+            if len(thresholds) != len(a.batch_size):
+                raise InputError(
+                    f"--offload-threshold: {len(thresholds)} for {len(a.batch_size)} batch sizes; give as many"
+                )
+            runs = [Run(batch_size=b, offload_threshold=t, qps=q, queries=a.queries, seed=a.seed + i,
+                        max_fused_queries=a.fused)
+                    for b, t in zip(a.batch_size, thresholds, strict=True) for i, q in enumerate(a.qps)]  # fmt: skip
+            print(measure_live(a.model, runs, a.out, workers=a.workers, device=a.device, graphs=a.graphs,
+                               seconds=a.seconds, table_scale=a.table_scale))  # fmt: skip
         elif a.command == "fit":
             from calibration.fit import fit_all
 

@@ -6,6 +6,7 @@ on machines without an accelerator.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -68,15 +69,18 @@ class Launcher:
             if self._dense is not None and self.pool.dense is not None:
                 self._dense[here].copy_(self.pool.dense[there], non_blocking=True)
 
-    @torch.inference_mode()
     def feed(self) -> Feed:
         """Ids by table, from the items' order in which they arrive."""
+        return self._feed_of(self._ids, self._dense)
+
+    @torch.inference_mode()
+    def _feed_of(self, ids: torch.Tensor, dense: torch.Tensor | None) -> Feed:
         sizes = set(self._lookups.values())
         if len(sizes) == 1:  # one kernel for all tables
-            by_table = self._ids.view(len(self._ids), len(self._lookups), sizes.pop()).transpose(0, 1).contiguous()
-            return Feed(self._dense, dict(zip(self._lookups, by_table.unbind(0), strict=True)))
-        parts = self._ids.split(list(self._lookups.values()), 1)
-        return Feed(self._dense, {t: part.contiguous() for t, part in zip(self._lookups, parts, strict=True)})
+            by_table = ids.view(len(ids), len(self._lookups), sizes.pop()).transpose(0, 1).contiguous()
+            return Feed(dense, dict(zip(self._lookups, by_table.unbind(0), strict=True)))
+        parts = ids.split(list(self._lookups.values()), 1)
+        return Feed(dense, {t: part.contiguous() for t, part in zip(self._lookups, parts, strict=True)})
 
     def compute(self) -> torch.Tensor:
         """Reorder and run, on what lies on the device."""
@@ -111,6 +115,26 @@ class Launcher:
         self.synchronize()
         return self._answer
 
+    def launch_parts(self, first: int, sizes: Sequence[int]) -> torch.Tensor:
+        """End to end for queries of these sizes, that together have at most as many items as this launcher."""
+        at = 0
+        for n in sizes:
+            here, there = slice(at, at + n), slice(first + at, first + at + n)
+            self._ids[here].copy_(self.pool.ids[there], non_blocking=True)
+            if self._dense is not None and self.pool.dense is not None:
+                self._dense[here].copy_(self.pool.dense[there], non_blocking=True)
+            at += n
+        if self._graph is None:
+            dense = None if self._dense is None else self._dense[:at]
+            out = self.network.run(self._feed_of(self._ids[:at], dense))
+        else:
+            self._graph.replay()
+            out = self._graph_out[:at]
+        answer = self._answer[:at]
+        answer.copy_(out, non_blocking=True)
+        self.synchronize()
+        return answer
+
     def copy_in(self, turn: int) -> None:
         """Only the copies to the device."""
         self._copy_in(turn)
@@ -138,3 +162,32 @@ class Launcher:
                 values[j] = None
         torch.cuda.synchronize()
         return self.network.by_role(np.array([a.elapsed_time(b) for a, b in pairwise(events)]) / 1e3)
+
+
+class QueryLauncher:
+    """Launches of any few queries of any sizes, as a server needs them.
+
+    Parameters
+    ----------
+    network : Network
+        On the device.
+    pool : HostPool
+        Queries in host memory.
+    max_items : int
+        Most items of a launch.
+    graph_sizes : sequence of int
+        Numbers of items to capture as CUDA graphs; a launch is padded to the next of them. Empty for eager launches.
+    """
+
+    def __init__(self, network: Network, pool: HostPool, max_items: int, *, graph_sizes: Sequence[int] = ()) -> None:
+        self._network, self._pool = network, pool
+        self._eager = Launcher(network, pool, max_items)
+        self._graphs = {n: Launcher(network, pool, n, graph=True) for n in sorted(graph_sizes)}
+
+    def launch(self, sizes: Sequence[int], turn: int) -> torch.Tensor:
+        """Copy these queries in one by one, run them as one batch, copy the scores back, wait."""
+        total = sum(sizes)
+        fitting = next((n for n in self._graphs if n >= total), None)
+        launcher = self._eager if fitting is None else self._graphs[fitting]
+        first = self._pool.first(turn, total)
+        return launcher.launch_parts(first, sizes)

@@ -23,14 +23,6 @@ SCALE = 1e-4
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def reference(network: Network, feed: Feed) -> np.ndarray:
     """The same network in numpy float64, operator by operator, from the weights of the PyTorch closures."""
     values = {}
