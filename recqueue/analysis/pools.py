@@ -13,7 +13,7 @@ from recqueue.queueing.forkjoin import LEVEL_WEIGHTS, LEVELS, Response, SplitQue
 from recqueue.queueing.mgk import erlang_c
 from recqueue.serving.policy import Policy
 from recqueue.serving.scenario import Scenario
-from recqueue.workload.arrivals import gap_scv
+from recqueue.workload.arrivals import index_of_dispersion
 
 _KINDS = 192
 """Most kinds of query that the mathematics distinguishes; sizes of equal split are joined beyond it."""
@@ -208,7 +208,7 @@ def mixture(
     system, p = scenario.system, scenario.sizes.pmf
     threshold = policy.offload_threshold or len(p)
     batch = min(policy.batch_size, len(p) - 1)
-    variability = gap_scv(scenario.arrivals, qps)
+    variability = index_of_dispersion(scenario.arrivals, qps)
     parts = []
     near = p[:threshold]
     share = float(near.sum())

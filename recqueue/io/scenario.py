@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from recqueue import profiles
@@ -23,12 +24,15 @@ from recqueue.workload import (
     MEDIUM_TARGETS_S,
     Arrivals,
     QuerySizes,
+    diurnal_arrivals,
     fixed_sizes,
     latency_target_s,
     lognormal_sizes,
     mlperf_sizes,
+    mmpp_arrivals,
     normal_sizes,
     production_sizes,
+    renewal_arrivals,
     sizes_from_pmf,
     trace_arrivals,
 )
@@ -267,7 +271,11 @@ def _arrivals(a: Any, folder: Path) -> Arrivals:
     with _at("workload.arrivals"):
         match a:
             case schema.Renewal():
-                return Arrivals(process="renewal", gap_scv=a.scv)
+                return renewal_arrivals(a.scv, a.law)
+            case schema.Mmpp():
+                return mmpp_arrivals(a.rates, a.switch_per_s)
+            case schema.Diurnal():
+                return diurnal_arrivals(3600 * np.array(a.time_h), a.relative_rate, 3600 * a.period_h)
             case schema.Trace():
                 with _at(a.file):
                     return trace_arrivals(read_timestamps(folder / a.file))
