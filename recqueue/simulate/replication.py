@@ -1,7 +1,8 @@
-"""One replication: the random inputs of a scenario through the event loops."""
+"""One replication: the random inputs of a scenario, block by block, through the pools of servers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,18 +10,62 @@ from numpy.typing import NDArray
 
 from recqueue.serving.policy import Policy
 from recqueue.serving.scenario import Scenario
-from recqueue.simulate.engine import accelerators_fcfs, cores_fcfs
-from recqueue.simulate.streams import Streams, arrival_times_s, query_items, service_noise
+from recqueue.simulate.pools import AcceleratorPool, Finished, core_pool
+from recqueue.simulate.streams import ArrivalTimes, QueryItems, Streams
 
 WARM_UP_SHARE = 0.2
 """Share of the queries of each replication that fill the empty system and are not counted."""
 
+BLOCK = 1 << 16
+"""Queries drawn and served at a time; results do not depend on it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Totals:
+    """What a replication did in all, from an empty system until the last query was answered.
+
+    Attributes
+    ----------
+    span_s : float
+        Until the last query was answered.
+    core_s, accelerator_s : float
+        Server-seconds of service.
+    queries, items, offloaded_queries, offloaded_items : int
+        Arrivals.
+    sub_requests : int
+        On the cores, and one for each query on the accelerator.
+    """
+
+    span_s: float
+    core_s: float
+    accelerator_s: float
+    queries: int
+    items: int
+    offloaded_queries: int
+    offloaded_items: int
+    sub_requests: int
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One replication: what each counted query saw, and how busy the pools were."""
+    """One replication: what each counted query saw, and how busy the pools were.
+
+    Attributes
+    ----------
+    latency_s : numpy.ndarray
+        Latency of each counted query, in order of arrival.
+    breakdown_s : mapping
+        Means of its three parts, see :class:`~recqueue.simulate.pools.Finished`: ``wait``, ``service``, ``straggler``.
+    cpu_utilization, accelerator_utilization : float
+        Busy share of each pool, warm-up included.
+    offloaded_queries, offloaded_items : float
+        Shares that went to the accelerator.
+    sub_requests : int
+        Sub-requests simulated, warm-up included.
+    """
 
     latency_s: NDArray[np.float64]
+    breakdown_s: Mapping[str, float]
     cpu_utilization: float
     accelerator_utilization: float
     offloaded_queries: float
@@ -28,46 +73,95 @@ class Run:
     sub_requests: int
 
 
+def run_blocks(
+    scenario: Scenario,
+    policy: Policy,
+    qps: float,
+    queries: int,
+    streams: Streams,
+    visit: Callable[[Finished], None],
+    *,
+    block: int = BLOCK,
+) -> Totals:
+    """Simulate ``queries`` queries from an empty system on, in bounded memory.
+
+    Parameters
+    ----------
+    scenario, policy, qps
+        What is simulated; the scenario's own policy and rate are not used.
+    queries : int
+        Queries in all.
+    streams : Streams
+        Random inputs. Arrivals and sizes do not depend on the policy.
+    visit : callable
+        Called with the queries that each pool has finished, a block at a time; each query is handed over once.
+    block : int
+        Queries drawn at a time; changes speed and memory, not results.
+
+    Returns
+    -------
+    Totals
+    """
+    system, sizes, threshold = scenario.system, scenario.sizes, policy.offload_threshold
+    arrivals = ArrivalTimes(scenario.arrivals, qps, streams.arrivals)
+    sizes_stream = QueryItems(sizes, streams.sizes)
+    cores = core_pool(system, policy, sizes.max_items, sizes.mean, streams)
+    device = None
+    if threshold is not None and system.accelerator is not None:
+        device = AcceleratorPool(system.accelerator, threshold, sizes.max_items, streams)
+    span_s, total_items, offloaded, offloaded_items, sub_requests = 0.0, 0, 0, 0, 0
+
+    def hand_over(finished: Finished) -> None:
+        nonlocal span_s, sub_requests
+        if len(finished.query):
+            span_s = max(span_s, float(finished.finish_s.max()))
+            sub_requests += int(finished.sub_requests.sum())
+            visit(finished)
+
+    for first in range(0, queries, block):
+        count = min(block, queries - first)
+        last = first + count == queries
+        query, arrival, items = np.arange(first, first + count), arrivals.take(count), sizes_stream.take(count)
+        total_items += int(items.sum())
+        if device is None:
+            hand_over(cores.serve(query, arrival, items, last=last))
+            continue
+        there = items >= threshold
+        offloaded += int(there.sum())
+        offloaded_items += int(items[there].sum())
+        hand_over(device.serve(query[there], arrival[there], items[there], last=last))
+        here = ~there
+        hand_over(cores.serve(query[here], arrival[here], items[here], last=last))
+    return Totals(
+        span_s=span_s,
+        core_s=cores.busy_s,
+        accelerator_s=device.busy_s if device else 0.0,
+        queries=queries,
+        items=total_items,
+        offloaded_queries=offloaded,
+        offloaded_items=offloaded_items,
+        sub_requests=sub_requests,
+    )
+
+
 def run_once(scenario: Scenario, policy: Policy, qps: float, queries: int, streams: Streams) -> Run:
     """Simulate one replication of ``queries`` counted queries after a warm-up; latencies in order of arrival."""
-    system = scenario.system
     warm_up = round(queries * WARM_UP_SHARE / (1 - WARM_UP_SHARE))
-    total = queries + warm_up
-    arrival = arrival_times_s(scenario.arrivals, qps, total, streams.arrivals)
-    items = query_items(scenario.sizes, total, streams.sizes)
-    threshold = policy.offload_threshold
-    offload = np.zeros(total, dtype=bool) if threshold is None else items >= threshold
-    local = ~offload
-    finish = np.empty(total)
+    latency, parts = np.empty(queries + warm_up), np.zeros(3)
 
-    batch = min(policy.batch_size, scenario.sizes.max_items)
-    sub_requests = int(np.sum(-(-items[local] // batch)))
-    table = np.concatenate(([0.0], system.service.seconds_at(np.arange(1, batch + 1)) + system.dispatch_overhead_s))
-    slowdown = np.concatenate(([1.0], system.contention.factor_at(np.arange(1, system.cores + 1, dtype=float))))
-    finish_local = np.empty(int(local.sum()))
-    noise = service_noise(system.service.cv, sub_requests, streams.service_cpu)
-    core_s = cores_fcfs(arrival[local], items[local], batch, table, noise, slowdown, finish_local)
-    finish[local] = finish_local
+    def visit(f: Finished) -> None:
+        latency[f.query] = f.latency_s
+        counted = f.query >= warm_up
+        parts[:] += [x[counted].sum() for x in (f.wait_s, f.service_s, f.straggler_s)]
 
-    accelerator_s = 0.0
-    if threshold is not None and system.accelerator is not None:
-        device = system.accelerator
-        offloadable = np.arange(threshold, scenario.sizes.max_items + 1)
-        whole = np.concatenate((np.zeros(threshold), device.service.seconds_at(offloadable)))
-        finish_offload = np.empty(int(offload.sum()))
-        noise = service_noise(device.service.cv, len(finish_offload), streams.service_accelerator)
-        accelerator_s = (
-            accelerators_fcfs(arrival[offload], items[offload], whole, noise, device.count, finish_offload)
-            / device.count
-        )
-        finish[offload] = finish_offload
-
-    span = max(float(finish.max()), float(arrival[-1]))
+    t = run_blocks(scenario, policy, qps, queries + warm_up, streams, visit)
+    device = scenario.system.accelerator
     return Run(
-        latency_s=(finish - arrival)[warm_up:],
-        cpu_utilization=core_s / (system.cores * span),
-        accelerator_utilization=accelerator_s / span,
-        offloaded_queries=float(offload.mean()),
-        offloaded_items=float(items[offload].sum() / items.sum()),
-        sub_requests=sub_requests + int(offload.sum()),
+        latency_s=latency[warm_up:],
+        breakdown_s=dict(zip(("wait", "service", "straggler"), (parts / queries).tolist(), strict=True)),
+        cpu_utilization=t.core_s / (scenario.system.cores * t.span_s),
+        accelerator_utilization=t.accelerator_s / (device.count * t.span_s) if device else 0.0,
+        offloaded_queries=t.offloaded_queries / t.queries,
+        offloaded_items=t.offloaded_items / t.items,
+        sub_requests=t.sub_requests,
     )

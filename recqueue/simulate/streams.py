@@ -29,6 +29,7 @@ class Streams(NamedTuple):
     sizes: np.random.Generator
     service_cpu: np.random.Generator
     service_accelerator: np.random.Generator
+    dispatch: np.random.Generator
 
 
 def spawn(seed: int, replications: int, first: int = 0) -> list[Streams]:
@@ -206,15 +207,62 @@ def _time(arrivals: Arrivals, summed: NDArray[np.float64]) -> NDArray[np.float64
     return np.asarray(days * arrivals.period_s + time[i] + np.where(left > 0, 2 * left / np.maximum(root, 1e-300), 0.0))
 
 
+class QueryItems:
+    """Items of queries, in blocks of any length, by inversion of the distribution function.
+
+    A table leads from 4096 equal steps of the uniform number to where the search in the distribution function begins.
+    """
+
+    def __init__(self, sizes: QuerySizes, rng: np.random.Generator) -> None:
+        self.rng, self.cdf = rng, np.cumsum(sizes.pmf)
+        self.cdf[-1] = np.inf  # whatever the sum was rounded to, the search ends
+        self.begin = np.searchsorted(self.cdf, np.arange(4096) / 4096, side="right")
+
+    def take(self, count: int) -> NDArray[np.int64]:
+        """Items of the next ``count`` queries."""
+        items = np.empty(count, np.int64)
+        _invert(self.rng.random(count), self.cdf, self.begin, items)
+        return items
+
+
+@njit(cache=True, nogil=True)
+def _invert(
+    uniform: NDArray[np.float64], cdf: NDArray[np.float64], begin: NDArray[np.int64], items: NDArray[np.int64]
+) -> None:
+    for i in range(len(uniform)):
+        j = begin[int(uniform[i] * len(begin))]
+        while cdf[j] <= uniform[i]:
+            j += 1
+        items[i] = j
+
+
+class ServiceNoise:
+    """Log-normal factors of mean 1 and a given coefficient of variation, drawn ahead and used in order."""
+
+    def __init__(self, cv: float, rng: np.random.Generator) -> None:
+        self.rng, self.factors = rng, np.empty(0)
+        self.variance_log = float(np.log1p(cv**2))
+
+    def ahead(self, count: int) -> NDArray[np.float64]:
+        """At least the next ``count`` factors; none at all when the coefficient of variation is 0."""
+        missing = count - len(self.factors)
+        if self.variance_log > 0 and missing > 0:
+            new = self.rng.standard_normal(missing)
+            new *= np.sqrt(self.variance_log)
+            new -= self.variance_log / 2
+            self.factors = np.append(self.factors, np.exp(new, out=new)) if len(self.factors) else np.exp(new, out=new)
+        return self.factors
+
+    def used(self, count: int) -> None:
+        """Say how many of them are used up."""
+        self.factors = self.factors[count:]
+
+
 def query_items(sizes: QuerySizes, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Items of ``count`` queries, by inversion of the distribution function."""
-    cdf = np.cumsum(sizes.pmf)
-    return np.minimum(np.searchsorted(cdf, rng.random(count), side="right"), sizes.max_items)
+    """Items of ``count`` queries."""
+    return QueryItems(sizes, rng).take(count)
 
 
 def service_noise(cv: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Log-normal factors of mean 1 and the given coefficient of variation; empty when there is no noise."""
-    if cv == 0:
-        return np.empty(0)
-    variance_log = np.log1p(cv**2)
-    return rng.lognormal(-variance_log / 2, np.sqrt(variance_log), count)
+    """The first ``count`` factors of :class:`ServiceNoise`; empty when there is no noise."""
+    return ServiceNoise(cv, rng).ahead(count)

@@ -1,0 +1,273 @@
+"""The compiled event loop of cores that slow each other or have queues of their own.
+
+**Contention.** With j cores busy every running sub-request advances at speed ``1 / slowdown[j]``. All share that speed,
+so a clock of *work*, :math:`dw = dt / slowdown[busy]`, orders completions for good: a sub-request started at work w
+ends at work w + S, whatever the other cores do in between.
+
+**Dispatch.** Sub-requests are either *pushed* to the queue of a core when they arrive (random, join-shortest-queue) or
+*pulled* by cores that stand in line, in order of arrival. A core that pulled goes to the back of the line when it has
+room for another one; a core that was full comes back to the line when it completes one. Room for one is the central
+queue, room for any number is round-robin, and between lie the bounded private buffers of the published engine, whose
+feeder threads take from the shared queue while their core computes.
+
+**Ties.** At the same moment completions come before arrivals, and several completions in the order of the numbers of
+their cores. The sub-requests of a query are placed one after another. Of shortest queues that are equally long each is
+taken with the same probability.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from recqueue.simulate.engine import FINISH, LAST_END, LAST_START, START
+
+PULL, RANDOM, SHORTEST = range(3)
+"""How sub-requests find their core."""
+NOW, WORK, BUSY_S = range(3)
+"""Places in :attr:`Cores.clock`."""
+BUSY, HOLE, HEAD, LEFT, NUMBER, LINE, LINED, FREE = range(8)
+"""Places in :attr:`Cores.count`: running sub-requests; whether the root of the heap has ended and is not replaced;
+first query with sub-requests not placed, and its items not placed; sub-requests placed in this call; head and length of
+the line of cores; first unused entry of the private queues."""
+
+
+class Cores(NamedTuple):
+    """Everything that moves; the loop changes it in place and continues from it."""
+
+    clock: NDArray[np.float64]
+    count: NDArray[np.int64]
+    key: NDArray[np.float64]  # heap of running sub-requests: the work at which they end
+    tag: NDArray[np.int64]  # and their core
+    running: NDArray[np.int64]  # query on each core
+    held: NDArray[np.int64]  # sub-requests on each core, the running one included
+    first: NDArray[np.int64]  # head and tail of the private queue of each core, -1 for none
+    final: NDArray[np.int64]
+    line: NDArray[np.int64]  # ring of the cores that stand in line
+    node_query: NDArray[np.int64]  # entries of the private queues
+    node_service: NDArray[np.float64]
+    node_next: NDArray[np.int64]
+
+    def with_room_for(self, waiting: int) -> Cores:
+        """Return the same cores with room for so many sub-requests in private queues."""
+        old = len(self.node_next)
+        if waiting <= old:
+            return self
+        nodes = max(waiting, 2 * old)
+        added = np.arange(old + 1, nodes + 1)
+        added[-1] = self.count[FREE]
+        self.count[FREE] = old
+        return self._replace(
+            node_query=np.append(self.node_query, np.zeros(nodes - old, np.int64)),
+            node_service=np.append(self.node_service, np.zeros(nodes - old)),
+            node_next=np.append(self.node_next, added),
+        )
+
+
+def idle_cores(cores: int) -> Cores:
+    """Idle cores, standing in line by number."""
+    count = np.zeros(8, np.int64)
+    count[LINED], count[FREE] = cores, -1
+    none = np.empty(0, np.int64)
+    return Cores(
+        clock=np.zeros(3),
+        count=count,
+        key=np.empty(cores),
+        tag=np.empty(cores, np.int64),
+        running=np.zeros(cores, np.int64),
+        held=np.zeros(cores, np.int64),
+        first=np.full(cores, -1),
+        final=np.full(cores, -1),
+        line=np.arange(cores),
+        node_query=none,
+        node_service=np.empty(0),
+        node_next=none,
+    )
+
+
+@njit(cache=True, nogil=True)
+def _start(
+    c: Cores, core: int, query: int, service: float, last_core: NDArray[np.int64], out: NDArray[np.float64]
+) -> None:
+    """Run a sub-request; it takes the place of the one that has just ended, if that is still open in the heap."""
+    key, tag, now = c.key, c.tag, c.clock[NOW]
+    k = c.clock[WORK] + service
+    c.running[core] = query
+    out[START, query] = min(out[START, query], now)
+    out[LAST_START, query] = now
+    last_core[query] = core
+    if c.count[HOLE]:
+        c.count[HOLE] = 0
+        _sift_down(key, tag, c.count[BUSY], k, core)
+        return
+    i = c.count[BUSY]
+    c.count[BUSY] += 1
+    while i > 0:
+        parent = (i - 1) >> 1
+        if key[parent] < k or (key[parent] == k and tag[parent] < core):
+            break
+        key[i], tag[i] = key[parent], tag[parent]
+        i = parent
+    key[i], tag[i] = k, core
+
+
+@njit(cache=True, nogil=True)
+def _sift_down(key: NDArray[np.float64], tag: NDArray[np.int64], size: int, k: float, t: int) -> None:
+    """Put an entry in place of the root of a heap of ``size`` entries."""
+    i = 0
+    while True:
+        child = 2 * i + 1
+        if child >= size:
+            break
+        if child + 1 < size:
+            a, b = key[child], key[child + 1]
+            if b < a or (b == a and tag[child + 1] < tag[child]):
+                child += 1
+        if key[child] > k or (key[child] == k and tag[child] > t):
+            break
+        key[i], tag[i] = key[child], tag[child]
+        i = child
+    key[i], tag[i] = k, t
+
+
+@njit(cache=True, nogil=True)
+def _place(
+    c: Cores, core: int, query: int, service: float, last_core: NDArray[np.int64], out: NDArray[np.float64]
+) -> None:
+    """Give a sub-request to a core: it runs if the core is idle and waits in its queue otherwise."""
+    c.held[core] += 1
+    if c.held[core] == 1:
+        _start(c, core, query, service, last_core, out)
+        return
+    node = c.count[FREE]
+    c.count[FREE] = c.node_next[node]
+    c.node_query[node], c.node_service[node], c.node_next[node] = query, service, -1
+    if c.first[core] < 0:
+        c.first[core] = node
+    else:
+        c.node_next[c.final[core]] = node
+    c.final[core] = node
+
+
+@njit(cache=True, nogil=True)
+def _shortest(held: NDArray[np.int64], draw: float) -> int:
+    """Core that holds fewest sub-requests; of several, the draw in [0, 1) picks one."""
+    fewest = held.min()
+    among = int(draw * np.sum(held == fewest))
+    for core in range(len(held)):
+        if held[core] == fewest:
+            if among == 0:
+                return core
+            among -= 1
+    return 0
+
+
+@njit(cache=True, nogil=True)
+def run_cores(
+    c: Cores,
+    arrival_s: NDArray[np.float64],
+    items: NDArray[np.int64],
+    arrived: int,
+    batch_size: int,
+    service_s: NDArray[np.float64],
+    noise: NDArray[np.float64],
+    draws: NDArray[np.float64],
+    slowdown: NDArray[np.float64],
+    mode: int,
+    room: int,
+    unfinished: NDArray[np.int64],
+    last_core: NDArray[np.int64],
+    out: NDArray[np.float64],
+    last: bool,
+) -> None:
+    """Process all events up to the last arrival given, and to the end when no query will follow (``last``).
+
+    Parameters
+    ----------
+    c
+        State of the cores.
+    arrival_s, items
+        Queries not completed before, then new ones, from index ``arrived`` on; in order of arrival.
+    batch_size, service_s
+        Most items of a sub-request; ``service_s[b]`` is the time of b items with one core busy.
+    noise
+        Factor on the service time of each sub-request in order of arrival; length 0 means none.
+    draws
+        Uniform numbers in [0, 1) that pick cores, one for each new sub-request (unless ``mode`` is :data:`PULL`).
+    slowdown
+        ``slowdown[j]`` with j cores busy, j = 0..cores.
+    mode, room
+        :data:`PULL`, :data:`RANDOM` or :data:`SHORTEST`; when pulling, most sub-requests that a core holds.
+    unfinished, last_core
+        Sub-requests of each query that have not ended; the core on which its latest one started.
+    out
+        Output, shape (4, queries), as in :func:`recqueue.simulate.engine.central_ring`; row START begins as infinity.
+    """
+    clock, count = c.clock, c.count
+    cores, n = len(slowdown) - 1, len(arrival_s)
+    noisy = len(noise) > 0
+    steady = np.all(slowdown == 1.0)  # then the clock of work is the clock, without roundings
+    count[NUMBER] = 0
+    while arrived < n or (last and count[BUSY] > 0):
+        busy = count[BUSY]
+        ends = np.inf
+        if busy > 0:
+            ends = c.key[0] if steady else clock[NOW] + (c.key[0] - clock[WORK]) * slowdown[busy]
+        if arrived >= n or ends <= arrival_s[arrived]:
+            clock[BUSY_S] += busy * (ends - clock[NOW])
+            clock[NOW], clock[WORK] = ends, c.key[0]
+            core = c.tag[0]
+            query = c.running[core]
+            out[FINISH, query] = ends
+            if last_core[query] == core:
+                out[LAST_END, query] = ends
+            unfinished[query] -= 1
+            count[HOLE] = 1
+            node = c.first[core]
+            if node >= 0:
+                c.first[core] = c.node_next[node]
+                c.node_next[node] = count[FREE]
+                count[FREE] = node
+                _start(c, core, c.node_query[node], c.node_service[node], last_core, out)
+            if mode == PULL and c.held[core] == room:
+                c.line[(count[LINE] + count[LINED]) % cores] = core
+                count[LINED] += 1
+            c.held[core] -= 1
+        else:
+            when = arrival_s[arrived]
+            clock[BUSY_S] += busy * (when - clock[NOW])
+            clock[WORK] = when if steady else clock[WORK] + (when - clock[NOW]) / slowdown[busy]
+            clock[NOW] = when
+            if count[HEAD] == arrived:
+                count[LEFT] = items[arrived]
+            arrived += 1
+        while count[HEAD] < arrived and (mode != PULL or count[LINED] > 0):
+            query = count[HEAD]
+            size = min(count[LEFT], batch_size)
+            number = count[NUMBER]
+            service = service_s[size] * noise[number] if noisy else service_s[size]
+            if mode == PULL:
+                core = c.line[count[LINE]]
+                count[LINE] = (count[LINE] + 1) % cores
+                count[LINED] -= 1
+            elif mode == RANDOM:
+                core = int(draws[number] * cores)
+            else:
+                core = _shortest(c.held, draws[number])
+            _place(c, core, query, service, last_core, out)
+            if mode == PULL and c.held[core] < room:
+                c.line[(count[LINE] + count[LINED]) % cores] = core
+                count[LINED] += 1
+            count[NUMBER] += 1
+            count[LEFT] -= size
+            if count[LEFT] == 0:
+                count[HEAD] += 1
+                if count[HEAD] < arrived:
+                    count[LEFT] = items[count[HEAD]]
+        if count[HOLE]:
+            count[HOLE] = 0
+            count[BUSY] -= 1
+            _sift_down(c.key, c.tag, count[BUSY], c.key[count[BUSY]], c.tag[count[BUSY]])
