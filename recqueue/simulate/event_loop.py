@@ -30,7 +30,7 @@ PULL, RANDOM, SHORTEST = range(3)
 NOW, WORK, BUSY_S = range(3)
 """Places in :attr:`Cores.clock`."""
 BUSY, HOLE, HEAD, LEFT, NUMBER, LINE, LINED, FREE = range(8)
-"""Places in :attr:`Cores.count`: running sub-requests; whether the root of the heap has ended and is not replaced;
+"""Places in :attr:`Cores.counts`: running sub-requests; whether the root of the heap has ended and is not replaced;
 first query with sub-requests not placed, and its items not placed; sub-requests placed in this call; head and length of
 the line of cores; first unused entry of the private queues."""
 
@@ -39,7 +39,7 @@ class Cores(NamedTuple):
     """Everything that moves; the loop changes it in place and continues from it."""
 
     clock: NDArray[np.float64]
-    count: NDArray[np.int64]
+    counts: NDArray[np.int64]
     key: NDArray[np.float64]  # heap of running sub-requests: the work at which they end
     tag: NDArray[np.int64]  # and their core
     running: NDArray[np.int64]  # query on each core
@@ -58,8 +58,8 @@ class Cores(NamedTuple):
             return self
         nodes = max(waiting, 2 * old)
         added = np.arange(old + 1, nodes + 1)
-        added[-1] = self.count[FREE]
-        self.count[FREE] = old
+        added[-1] = self.counts[FREE]
+        self.counts[FREE] = old
         return self._replace(
             node_query=np.append(self.node_query, np.zeros(nodes - old, np.int64)),
             node_service=np.append(self.node_service, np.zeros(nodes - old)),
@@ -69,12 +69,12 @@ class Cores(NamedTuple):
 
 def idle_cores(cores: int) -> Cores:
     """Idle cores, standing in line by number."""
-    count = np.zeros(8, np.int64)
-    count[LINED], count[FREE] = cores, -1
+    counts = np.zeros(8, np.int64)
+    counts[LINED], counts[FREE] = cores, -1
     none = np.empty(0, np.int64)
     return Cores(
         clock=np.zeros(3),
-        count=count,
+        counts=counts,
         key=np.empty(cores),
         tag=np.empty(cores, np.int64),
         running=np.zeros(cores, np.int64),
@@ -99,12 +99,12 @@ def _start(
     out[START, query] = min(out[START, query], now)
     out[LAST_START, query] = now
     last_core[query] = core
-    if c.count[HOLE]:
-        c.count[HOLE] = 0
-        _sift_down(key, tag, c.count[BUSY], k, core)
+    if c.counts[HOLE]:
+        c.counts[HOLE] = 0
+        _sift_down(key, tag, c.counts[BUSY], k, core)
         return
-    i = c.count[BUSY]
-    c.count[BUSY] += 1
+    i = c.counts[BUSY]
+    c.counts[BUSY] += 1
     while i > 0:
         parent = (i - 1) >> 1
         if key[parent] < k or (key[parent] == k and tag[parent] < core):
@@ -142,8 +142,8 @@ def _place(
     if c.held[core] == 1:
         _start(c, core, query, service, last_core, out)
         return
-    node = c.count[FREE]
-    c.count[FREE] = c.node_next[node]
+    node = c.counts[FREE]
+    c.counts[FREE] = c.node_next[node]
     c.node_query[node], c.node_service[node], c.node_next[node] = query, service, -1
     if c.first[core] < 0:
         c.first[core] = node
@@ -206,13 +206,13 @@ def run_cores(
     out
         Output, shape (4, queries), as in :func:`recqueue.simulate.engine.central_ring`; row START begins as infinity.
     """
-    clock, count = c.clock, c.count
+    clock, counts = c.clock, c.counts
     cores, n = len(slowdown) - 1, len(arrival_s)
     noisy = len(noise) > 0
     steady = np.all(slowdown == 1.0)  # then the clock of work is the clock, without roundings
-    count[NUMBER] = 0
-    while arrived < n or (last and count[BUSY] > 0):
-        busy = count[BUSY]
+    counts[NUMBER] = 0
+    while arrived < n or (last and counts[BUSY] > 0):
+        busy = counts[BUSY]
         ends = np.inf
         if busy > 0:
             ends = c.key[0] if steady else clock[NOW] + (c.key[0] - clock[WORK]) * slowdown[busy]
@@ -225,49 +225,49 @@ def run_cores(
             if last_core[query] == core:
                 out[LAST_END, query] = ends
             unfinished[query] -= 1
-            count[HOLE] = 1
+            counts[HOLE] = 1
             node = c.first[core]
             if node >= 0:
                 c.first[core] = c.node_next[node]
-                c.node_next[node] = count[FREE]
-                count[FREE] = node
+                c.node_next[node] = counts[FREE]
+                counts[FREE] = node
                 _start(c, core, c.node_query[node], c.node_service[node], last_core, out)
             if mode == PULL and c.held[core] == room:
-                c.line[(count[LINE] + count[LINED]) % cores] = core
-                count[LINED] += 1
+                c.line[(counts[LINE] + counts[LINED]) % cores] = core
+                counts[LINED] += 1
             c.held[core] -= 1
         else:
             when = arrival_s[arrived]
             clock[BUSY_S] += busy * (when - clock[NOW])
             clock[WORK] = when if steady else clock[WORK] + (when - clock[NOW]) / slowdown[busy]
             clock[NOW] = when
-            if count[HEAD] == arrived:
-                count[LEFT] = items[arrived]
+            if counts[HEAD] == arrived:
+                counts[LEFT] = items[arrived]
             arrived += 1
-        while count[HEAD] < arrived and (mode != PULL or count[LINED] > 0):
-            query = count[HEAD]
-            size = min(count[LEFT], batch_size)
-            number = count[NUMBER]
+        while counts[HEAD] < arrived and (mode != PULL or counts[LINED] > 0):
+            query = counts[HEAD]
+            size = min(counts[LEFT], batch_size)
+            number = counts[NUMBER]
             service = service_s[size] * noise[number] if noisy else service_s[size]
             if mode == PULL:
-                core = c.line[count[LINE]]
-                count[LINE] = (count[LINE] + 1) % cores
-                count[LINED] -= 1
+                core = c.line[counts[LINE]]
+                counts[LINE] = (counts[LINE] + 1) % cores
+                counts[LINED] -= 1
             elif mode == RANDOM:
                 core = int(draws[number] * cores)
             else:
                 core = _shortest(c.held, draws[number])
             _place(c, core, query, service, last_core, out)
             if mode == PULL and c.held[core] < room:
-                c.line[(count[LINE] + count[LINED]) % cores] = core
-                count[LINED] += 1
-            count[NUMBER] += 1
-            count[LEFT] -= size
-            if count[LEFT] == 0:
-                count[HEAD] += 1
-                if count[HEAD] < arrived:
-                    count[LEFT] = items[count[HEAD]]
-        if count[HOLE]:
-            count[HOLE] = 0
-            count[BUSY] -= 1
-            _sift_down(c.key, c.tag, count[BUSY], c.key[count[BUSY]], c.tag[count[BUSY]])
+                c.line[(counts[LINE] + counts[LINED]) % cores] = core
+                counts[LINED] += 1
+            counts[NUMBER] += 1
+            counts[LEFT] -= size
+            if counts[LEFT] == 0:
+                counts[HEAD] += 1
+                if counts[HEAD] < arrived:
+                    counts[LEFT] = items[counts[HEAD]]
+        if counts[HOLE]:
+            counts[HOLE] = 0
+            counts[BUSY] -= 1
+            _sift_down(c.key, c.tag, counts[BUSY], c.key[counts[BUSY]], c.tag[counts[BUSY]])

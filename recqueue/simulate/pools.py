@@ -73,8 +73,9 @@ class Finished(NamedTuple):
 class Pool(Protocol):
     """What takes queries in blocks."""
 
-    busy_s: float
-    """Server-seconds of service given so far."""
+    @property
+    def busy_s(self) -> float:
+        """Server-seconds of service given so far."""
 
     def serve(
         self, query: NDArray[np.int64], arrival_s: NDArray[np.float64], items: NDArray[np.int64], *, last: bool
@@ -169,7 +170,9 @@ class _EventPool:
         self, query: NDArray[np.int64], arrival_s: NDArray[np.float64], items: NDArray[np.int64], *, last: bool
     ) -> Finished:
         before, new = len(self.unfinished), -(-items // self.batch)
-        block = tuple(np.concatenate(pair) for pair in zip(self.waiting, (query, arrival_s, items, new), strict=True))
+        q, a, n, parts = (
+            np.concatenate(pair) for pair in zip(self.waiting, (query, arrival_s, items, new), strict=True)
+        )
         out = np.concatenate((self.out, np.full((4, len(items)), np.inf)), axis=1)
         unfinished = np.concatenate((self.unfinished, new))
         last_core = np.concatenate((self.last_core, np.empty(len(items), np.int64)))
@@ -180,8 +183,8 @@ class _EventPool:
         draws = np.empty(0) if self.mode == PULL else self.draw.random(total)
         run_cores(
             self.cores,
-            block[1],
-            block[2],
+            a,
+            n,
             before,
             self.batch,
             self.service_s,
@@ -195,17 +198,17 @@ class _EventPool:
             out,
             last,
         )
-        placed = int(self.cores.count[NUMBER])
+        placed = int(self.cores.counts[NUMBER])
         self.noise.used(placed)
         self.unplaced -= placed
         open_ = np.flatnonzero(unfinished)
         done = int(open_[0]) if len(open_) else len(unfinished)
-        self.cores.count[HEAD] -= done
+        self.cores.counts[HEAD] -= done
         self.cores.running[:] -= done
         self.cores.node_query[:] -= done
-        self.waiting = tuple(x[done:] for x in block)  # type: ignore[assignment]
+        self.waiting = (q[done:], a[done:], n[done:], parts[done:])
         self.out, self.unfinished, self.last_core = out[:, done:], unfinished[done:], last_core[done:]
-        return _finished("cpu", *(x[:done] for x in block), out[:, :done])  # type: ignore[arg-type]
+        return _finished("cpu", q[:done], a[:done], n[:done], parts[:done], out[:, :done])
 
 
 class AcceleratorPool:

@@ -102,12 +102,12 @@ def run_blocks(
     -------
     Totals
     """
-    system, sizes, threshold = scenario.system, scenario.sizes, policy.offload_threshold
+    system, sizes = scenario.system, scenario.sizes
     arrivals = ArrivalTimes(scenario.arrivals, qps, streams.arrivals)
     sizes_stream = QueryItems(sizes, streams.sizes)
     cores = core_pool(system, policy, sizes.max_items, sizes.mean, streams)
-    device = None
-    if threshold is not None and system.accelerator is not None:
+    device, threshold = None, policy.offload_threshold or sizes.max_items + 1
+    if threshold <= sizes.max_items and system.accelerator is not None:
         device = AcceleratorPool(system.accelerator, threshold, sizes.max_items, streams)
     span_s, total_items, offloaded, offloaded_items, sub_requests = 0.0, 0, 0, 0, 0
 

@@ -41,7 +41,7 @@ def events(
     run_cores(
         c, arrival, items, 0, batch, service, noise, draws, slowdown, mode, room, unfinished, last_core, out, True
     )
-    assert c.count[NUMBER] == total
+    assert c.counts[NUMBER] == total
     assert not unfinished.any()
     return out, c.clock[BUSY_S]
 
