@@ -29,10 +29,10 @@ PULL, RANDOM, SHORTEST = range(3)
 """How sub-requests find their core."""
 NOW, WORK, BUSY_S = range(3)
 """Places in :attr:`Cores.clock`."""
-BUSY, HOLE, HEAD, LEFT, NUMBER, LINE, LINED, FREE = range(8)
-"""Places in :attr:`Cores.counts`: running sub-requests; whether the root of the heap has ended and is not replaced;
-first query with sub-requests not placed, and its items not placed; sub-requests placed in this call; head and length of
-the line of cores; first unused entry of the private queues."""
+BUSY, HEAD, LEFT, NUMBER, LINE, LINED, FREE = range(7)
+"""Places in :attr:`Cores.counts`: running sub-requests; first query with sub-requests not placed, and its items not
+placed; sub-requests placed in the latest call; head and length of the line of cores; first unused entry of the private
+queues."""
 
 
 class Cores(NamedTuple):
@@ -69,7 +69,7 @@ class Cores(NamedTuple):
 
 def idle_cores(cores: int) -> Cores:
     """Idle cores, standing in line by number."""
-    counts = np.zeros(8, np.int64)
+    counts = np.zeros(7, np.int64)
     counts[LINED], counts[FREE] = cores, -1
     none = np.empty(0, np.int64)
     return Cores(
@@ -89,29 +89,16 @@ def idle_cores(cores: int) -> Cores:
 
 
 @njit(cache=True, nogil=True)
-def _start(
-    c: Cores, core: int, query: int, service: float, last_core: NDArray[np.int64], out: NDArray[np.float64]
-) -> None:
-    """Run a sub-request; it takes the place of the one that has just ended, if that is still open in the heap."""
-    key, tag, now = c.key, c.tag, c.clock[NOW]
-    k = c.clock[WORK] + service
-    c.running[core] = query
-    out[START, query] = min(out[START, query], now)
-    out[LAST_START, query] = now
-    last_core[query] = core
-    if c.counts[HOLE]:
-        c.counts[HOLE] = 0
-        _sift_down(key, tag, c.counts[BUSY], k, core)
-        return
-    i = c.counts[BUSY]
-    c.counts[BUSY] += 1
+def _sift_up(key: NDArray[np.float64], tag: NDArray[np.int64], size: int, k: float, t: int) -> None:
+    """Add an entry to a heap of ``size`` entries."""
+    i = size
     while i > 0:
         parent = (i - 1) >> 1
-        if key[parent] < k or (key[parent] == k and tag[parent] < core):
+        if key[parent] < k or (key[parent] == k and tag[parent] < t):
             break
         key[i], tag[i] = key[parent], tag[parent]
         i = parent
-    key[i], tag[i] = k, core
+    key[i], tag[i] = k, t
 
 
 @njit(cache=True, nogil=True)
@@ -134,35 +121,19 @@ def _sift_down(key: NDArray[np.float64], tag: NDArray[np.int64], size: int, k: f
 
 
 @njit(cache=True, nogil=True)
-def _place(
-    c: Cores, core: int, query: int, service: float, last_core: NDArray[np.int64], out: NDArray[np.float64]
-) -> None:
-    """Give a sub-request to a core: it runs if the core is idle and waits in its queue otherwise."""
-    c.held[core] += 1
-    if c.held[core] == 1:
-        _start(c, core, query, service, last_core, out)
-        return
-    node = c.counts[FREE]
-    c.counts[FREE] = c.node_next[node]
-    c.node_query[node], c.node_service[node], c.node_next[node] = query, service, -1
-    if c.first[core] < 0:
-        c.first[core] = node
-    else:
-        c.node_next[c.final[core]] = node
-    c.final[core] = node
-
-
-@njit(cache=True, nogil=True)
 def _shortest(held: NDArray[np.int64], draw: float) -> int:
     """Core that holds fewest sub-requests; of several, the draw in [0, 1) picks one."""
-    fewest = held.min()
-    among = int(draw * np.sum(held == fewest))
+    fewest, ties = held[0], 0
+    for core in range(1, len(held)):
+        fewest = min(fewest, held[core])
     for core in range(len(held)):
-        if held[core] == fewest:
-            if among == 0:
-                return core
-            among -= 1
-    return 0
+        ties += held[core] == fewest
+    among = int(draw * ties)
+    core = 0
+    while held[core] != fewest or among > 0:
+        among -= held[core] == fewest
+        core += 1
+    return core
 
 
 @njit(cache=True, nogil=True)
@@ -206,68 +177,100 @@ def run_cores(
     out
         Output, shape (4, queries), as in :func:`recqueue.simulate.engine.central_ring`; row START begins as infinity.
     """
-    clock, counts = c.clock, c.counts
-    cores, n = len(slowdown) - 1, len(arrival_s)
+    clock, counts, key, tag, running, held = c.clock, c.counts, c.key, c.tag, c.running, c.held
+    first, final, line = c.first, c.final, c.line
+    node_query, node_service, node_next = c.node_query, c.node_service, c.node_next
+    now, work, busy_s = clock[NOW], clock[WORK], clock[BUSY_S]
+    busy, head, left = counts[BUSY], counts[HEAD], counts[LEFT]
+    line_head, lined, free = counts[LINE], counts[LINED], counts[FREE]
+    cores, n, number = len(slowdown) - 1, len(arrival_s), 0
     noisy = len(noise) > 0
     steady = np.all(slowdown == 1.0)  # then the clock of work is the clock, without roundings
-    counts[NUMBER] = 0
-    while arrived < n or (last and counts[BUSY] > 0):
-        busy = counts[BUSY]
+    while arrived < n or (last and busy > 0):
         ends = np.inf
         if busy > 0:
-            ends = c.key[0] if steady else clock[NOW] + (c.key[0] - clock[WORK]) * slowdown[busy]
-        if arrived >= n or ends <= arrival_s[arrived]:
-            clock[BUSY_S] += busy * (ends - clock[NOW])
-            clock[NOW], clock[WORK] = ends, c.key[0]
-            core = c.tag[0]
-            query = c.running[core]
-            out[FINISH, query] = ends
+            ends = key[0] if steady else now + (key[0] - work) * slowdown[busy]
+        node = -1  # head of the private queue of the core that was freed
+        core = -1
+        freed = arrived >= n or ends <= arrival_s[arrived]
+        hole = freed  # the root of the heap has ended, and nothing has taken its place yet
+        if freed:
+            busy_s += busy * (ends - now)
+            now, work = ends, key[0]
+            core = tag[0]
+            query = running[core]
+            out[FINISH, query] = now
             if last_core[query] == core:
-                out[LAST_END, query] = ends
+                out[LAST_END, query] = now
             unfinished[query] -= 1
-            counts[HOLE] = 1
-            node = c.first[core]
-            if node >= 0:
-                c.first[core] = c.node_next[node]
-                c.node_next[node] = counts[FREE]
-                counts[FREE] = node
-                _start(c, core, c.node_query[node], c.node_service[node], last_core, out)
-            if mode == PULL and c.held[core] == room:
-                c.line[(counts[LINE] + counts[LINED]) % cores] = core
-                counts[LINED] += 1
-            c.held[core] -= 1
+            if mode == PULL and held[core] == room:
+                line[(line_head + lined) % cores] = core
+                lined += 1
+            held[core] -= 1
+            node = first[core]
         else:
             when = arrival_s[arrived]
-            clock[BUSY_S] += busy * (when - clock[NOW])
-            clock[WORK] = when if steady else clock[WORK] + (when - clock[NOW]) / slowdown[busy]
-            clock[NOW] = when
-            if counts[HEAD] == arrived:
-                counts[LEFT] = items[arrived]
+            busy_s += busy * (when - now)
+            work = when if steady else work + (when - now) / slowdown[busy]
+            now = when
+            if head == arrived:
+                left = items[arrived]
             arrived += 1
-        while counts[HEAD] < arrived and (mode != PULL or counts[LINED] > 0):
-            query = counts[HEAD]
-            size = min(counts[LEFT], batch_size)
-            number = counts[NUMBER]
-            service = service_s[size] * noise[number] if noisy else service_s[size]
-            if mode == PULL:
-                core = c.line[counts[LINE]]
-                counts[LINE] = (counts[LINE] + 1) % cores
-                counts[LINED] -= 1
-            elif mode == RANDOM:
-                core = int(draws[number] * cores)
+        # Start what waits on the freed core, then place sub-requests that have no core yet: a few, or none.
+        while True:
+            if node >= 0:
+                query, service = node_query[node], node_service[node]
+                first[core] = node_next[node]
+                node_next[node] = free
+                free = node
+                node = -1
+            elif head < arrived and (mode != PULL or lined > 0):
+                query = head
+                size = min(left, batch_size)
+                service = service_s[size] * noise[number] if noisy else service_s[size]
+                if mode == PULL:
+                    core = line[line_head]
+                    line_head = line_head + 1 if line_head + 1 < cores else 0
+                    lined -= 1
+                elif mode == RANDOM:
+                    core = int(draws[number] * cores)
+                else:
+                    core = _shortest(held, draws[number])
+                number += 1
+                left -= size
+                if left == 0:
+                    head += 1
+                    if head < arrived:
+                        left = items[head]
+                held[core] += 1
+                if mode == PULL and held[core] < room:
+                    line[(line_head + lined) % cores] = core
+                    lined += 1
+                if held[core] > 1:
+                    entry = free
+                    free = node_next[entry]
+                    node_query[entry], node_service[entry], node_next[entry] = query, service, -1
+                    if first[core] < 0:
+                        first[core] = entry
+                    else:
+                        node_next[final[core]] = entry
+                    final[core] = entry
+                    continue
             else:
-                core = _shortest(c.held, draws[number])
-            _place(c, core, query, service, last_core, out)
-            if mode == PULL and c.held[core] < room:
-                c.line[(counts[LINE] + counts[LINED]) % cores] = core
-                counts[LINED] += 1
-            counts[NUMBER] += 1
-            counts[LEFT] -= size
-            if counts[LEFT] == 0:
-                counts[HEAD] += 1
-                if counts[HEAD] < arrived:
-                    counts[LEFT] = items[counts[HEAD]]
-        if counts[HOLE]:
-            counts[HOLE] = 0
-            counts[BUSY] -= 1
-            _sift_down(c.key, c.tag, counts[BUSY], c.key[counts[BUSY]], c.tag[counts[BUSY]])
+                break
+            running[core] = query
+            last_core[query] = core
+            out[START, query] = min(out[START, query], now)
+            out[LAST_START, query] = now
+            if hole:
+                _sift_down(key, tag, busy, work + service, core)
+                hole = False
+            else:
+                _sift_up(key, tag, busy, work + service, core)
+                busy += 1
+        if hole:
+            busy -= 1
+            _sift_down(key, tag, busy, key[busy], tag[busy])
+    clock[NOW], clock[WORK], clock[BUSY_S] = now, work, busy_s
+    counts[BUSY], counts[HEAD], counts[LEFT], counts[NUMBER] = busy, head, left, number
+    counts[LINE], counts[LINED], counts[FREE] = line_head, lined, free
