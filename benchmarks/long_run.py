@@ -49,7 +49,7 @@ def main() -> None:
             }
         )
         print(
-            f"{run.sub_requests:>13,} sub-requests in {seconds:7.1f} s: {run.sub_requests / seconds / 1e6:6.1f} million/s"
+            f"{run.sub_requests:>13,} sub-requests in {seconds:6.1f} s: {run.sub_requests / seconds / 1e6:.1f} million/s"
             f", peak memory {rows[-1]['peak_mib']:.0f} MiB, p95 {rows[-1]['p95_s'] * 1e3:.4f} ms"
         )
     machine = {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()}
