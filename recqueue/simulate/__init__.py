@@ -1,5 +1,6 @@
 """The witness: a Monte Carlo simulator that shares no formula with ``queueing`` or ``analysis``."""
 
+from recqueue.simulate.comparison import Comparison, Difference, compare_policies
 from recqueue.simulate.experiment import offered_load, simulate
 from recqueue.simulate.long_run import LongRun, long_run
 from recqueue.simulate.pools import Finished
@@ -9,12 +10,15 @@ from recqueue.simulate.streams import spawn
 from recqueue.simulate.time_series import TimeSeries
 
 __all__ = [
+    "Comparison",
+    "Difference",
     "Finished",
     "LatencyHistogram",
     "LongRun",
     "Run",
     "TimeSeries",
     "Totals",
+    "compare_policies",
     "long_run",
     "offered_load",
     "run_blocks",

@@ -144,9 +144,15 @@ def run_blocks(
     )
 
 
-def run_once(scenario: Scenario, policy: Policy, qps: float, queries: int, streams: Streams) -> Run:
-    """Simulate one replication of ``queries`` counted queries after a warm-up; latencies in order of arrival."""
-    warm_up = round(queries * WARM_UP_SHARE / (1 - WARM_UP_SHARE))
+def run_once(
+    scenario: Scenario, policy: Policy, qps: float, queries: int, streams: Streams, *, warm_up: int | None = None
+) -> Run:
+    """Simulate one replication of ``queries`` counted queries after ``warm_up`` others, latencies in order of arrival.
+
+    The warm-up is a :data:`WARM_UP_SHARE` of all by default.
+    """
+    if warm_up is None:
+        warm_up = round(queries * WARM_UP_SHARE / (1 - WARM_UP_SHARE))
     latency, parts = np.empty(queries + warm_up), np.zeros(3)
 
     def visit(f: Finished) -> None:

@@ -62,14 +62,15 @@ def test_utilization_is_rate_times_work_and_counts_are_complete(cv, threshold):
     rate = at_load(s, 0.6)
     found = simulate(s, qps=rate, queries=160_000)
     cpu, accelerator = offered_load(s, s.policy, rate)
-    # 200,000 queries: work of a query has an SCV near 1, arrivals too: a standard error of 0.3 %; four of them
-    assert found.utilization["cpu"] == pytest.approx(cpu, rel=0.012)
-    assert found.utilization["accelerator"] == pytest.approx(accelerator, rel=0.012)
+    # 160,000 queries or more: work of a query has an SCV near 1, arrivals too: a standard error of 0.35 %; four of them
+    assert found.utilization["cpu"] == pytest.approx(cpu, rel=0.014)
+    # a fifth of them are offloaded: 0.56 %
+    assert found.utilization["accelerator"] == pytest.approx(accelerator, rel=0.0225)
     assert found.offloaded["queries"] == pytest.approx(0.2 if threshold else 0, abs=0.004)
     assert found.offloaded["items"] == pytest.approx(8 / 14.8 if threshold else 0, abs=0.01)
-    assert found.queries == 160_000
+    assert found.queries == 160_000  # here MSER-5 sees no more warm-up than the relaxation times
     per_query = 0.5 * 1 + 0.3 * 2 + 0.2 * (1 if threshold else 4)
-    assert found.sub_requests == pytest.approx(200_000 * per_query, rel=0.01)
+    assert found.sub_requests == pytest.approx((160_000 + 8 * found.experiment.warm_up) * per_query, rel=0.01)
     assert found.meets_sla is not None
 
 
