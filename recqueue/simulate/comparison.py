@@ -97,8 +97,8 @@ def compare_policies(
 ) -> Comparison:
     r"""Differences of latency between policies that serve the same queries at the same times, with intervals.
 
-    In each replication all policies see the same arrivals and sizes, so much of what happens by chance happens to all of
-    them and cancels. The difference :math:`d_r` of replication r is between its two quantiles, and the interval
+    In each replication all policies see the same arrivals and sizes, so much of what happens by chance happens to all
+    of them and cancels. The difference :math:`d_r` of replication r is between its two quantiles, and the interval
 
     .. math:: \hat d \pm t_{R-1} \frac{s_d}{\sqrt R}
 

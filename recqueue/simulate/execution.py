@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from contextlib import suppress
+from multiprocessing import get_context
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
@@ -58,7 +59,9 @@ class Crew(Generic[Result]):
         done = self._attempt(tasks, range(len(tasks)))
         missing = [i for i in range(len(tasks)) if i not in done]
         if missing and not self.interrupted:
-            self.executor = self._hire(ProcessPoolExecutor(min(self.workers, len(missing))))
+            # Not forked: this process has threads, and a fork could inherit their locks.
+            fresh = ProcessPoolExecutor(min(self.workers, len(missing)), mp_context=get_context("spawn"))
+            self.executor = self._hire(fresh)
             self.repeated += len(missing)
             done |= self._attempt(tasks, missing)
             self.lost += len(tasks) - len(done) if not self.interrupted else 0

@@ -264,17 +264,18 @@ def summarize(
 ) -> tuple[Performance, bool]:
     """Statistics over replications, and whether they are what was asked for."""
     sla, system = scenario.sla, scenario.system
-    rows = np.vstack([r.latency_s for r in runs])
-    detected = mser5(rows)
+    whole = np.vstack([r.latency_s for r in runs])
+    detected = mser5(whole)
     cut = max(plan.warm_up, detected)
-    rows = rows[:, cut:]
+    rows = whole[:, cut:]
     found = estimates(rows, percentiles(scenario), confidence=plan.confidence)
-    trend = growth(rows)
     own = found[f"p{sla.percentile:g}"]
     load_cpu, load_accelerator = offered_load(scenario, policy, qps)
     load = max(load_cpu, load_accelerator)
-    stable = load < 1 and trend.label != "overloaded"
     settling = relaxation_queries(scenario, policy, qps)
+    # What has not settled is looked at from its empty start on, where growth shows best.
+    trend = growth(whole if plan.warm_up < SETTLING_TIMES * settling else rows)
+    stable = load < 1 and trend.label != "overloaded"
     notes = list(_doubts(scenario, qps, plan, settling, load, len(runs)))
     meets: bool | None = None
     if not stable or own.low > sla.latency_s:
