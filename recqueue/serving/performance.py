@@ -70,6 +70,9 @@ class Performance:
         ``accelerator`` is None where there is none.
     offloaded : mapping
         ``queries`` and ``items``: shares in 0..1 that go to the accelerator.
+    breakdown_s : mapping
+        Mean parts of the latency after the planned warm-up (simulation only): ``wait``, until the last sub-request
+        starts; ``service``, that sub-request; ``straggler``, after it until all have ended.
     power_w : float or None
         Mean electrical power; None where no power figure is known.
     meets_sla : bool or None
@@ -103,6 +106,7 @@ class Performance:
     status: str
     stable: bool = True
     interval_s: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    breakdown_s: Mapping[str, float] = field(default_factory=dict)
     queries: int | None = None
     sub_requests: int | None = None
     seed: int | None = None

@@ -146,7 +146,7 @@ def compare_policies(
     warm_up = min(int(np.ceil(SETTLING_TIMES * settling)), each)
     streams = [spawn(seed, replications) for _ in policies]
     tasks = [
-        partial(run_once, scenario, policy, rate, each + warm_up, streams[i][r], warm_up=0)
+        partial(run_once, scenario, policy, rate, each, streams[i][r], warm_up=warm_up)
         for r in range(replications)
         for i, policy in enumerate(policies)
     ]
@@ -158,7 +158,10 @@ def compare_policies(
         if crew.interrupted:
             raise KeyboardInterrupt
         raise WorkerLostError(f"compare_policies: {len(whole)} of {replications} replications are left, 3 are needed")
-    rows = [np.vstack([done[r * m + i].latency_s for r in whole]) for i in range(m)]
+    rows = [
+        np.vstack([np.concatenate((done[r * m + i].warm_up_s, done[r * m + i].latency_s)) for r in whole])
+        for i in range(m)
+    ]
     cut = max(warm_up, *(mser5(row) for row in rows))
     rows = [row[:, cut:] for row in rows]
     names = {"mean": None, **percentiles(scenario)}

@@ -135,9 +135,8 @@ def simulate(
     with Crew[Run](executor, workers) as crew:
         for look, target in enumerate(plan.stages, start=1):
             first = plan.stages[look - 2] if look > 1 else 0
-            total = plan.counted + plan.warm_up
             tasks = [
-                partial(run_once, scenario, policy, rate, total, streams, warm_up=0)
+                partial(run_once, scenario, policy, rate, plan.counted, streams, warm_up=plan.warm_up)
                 for streams in spawn(seed, target - first, first=first)
             ]
             runs |= {first + i: run for i, run in crew.run(tasks).items()}
@@ -240,7 +239,10 @@ def relaxation_queries(scenario: Scenario, policy: Policy, qps: float) -> float:
 
 
 def offered_load(scenario: Scenario, policy: Policy, qps: float) -> tuple[float, float]:
-    """Work offered to each pool over its capacity with every server busy: (cores, accelerators); stable below 1."""
+    """Work offered to each pool over its capacity with every server busy: (cores, accelerators); stable below 1.
+
+    An accelerator that fuses queries is at its capacity when every launch is full.
+    """
     system, p = scenario.system, scenario.sizes.pmf
     n = np.arange(1, len(p))
     batch = min(policy.batch_size, scenario.sizes.max_items)
@@ -251,7 +253,14 @@ def offered_load(scenario: Scenario, policy: Policy, qps: float) -> tuple[float,
     device = system.accelerator
     if device is None or local.all():
         return cpu, 0.0
-    return cpu, qps * float(p[1:][~local] @ device.service.seconds_at(n[~local])) / device.count
+    if device.max_fused_queries == 1:
+        return cpu, qps * float(p[1:][~local] @ device.service.seconds_at(n[~local])) / device.count
+    far, most = np.where(np.append(False, ~local), p, 0.0), device.max_fused_queries
+    share, size = float(far.sum()), most * (len(p) - 1) + 1
+    together = np.fft.irfft(np.fft.rfft(far / share, size) ** most, size)  # items of a full launch
+    items = np.arange(most * (policy.offload_threshold or 1), size)
+    launch_s = float(together[items] @ device.service.seconds_at(items)) + (most - 1) * device.fused_query_s
+    return cpu, qps * share * launch_s / most / device.count
 
 
 def percentiles(scenario: Scenario) -> dict[str, float]:
@@ -264,7 +273,7 @@ def summarize(
 ) -> tuple[Performance, bool]:
     """Statistics over replications, and whether they are what was asked for."""
     sla, system = scenario.sla, scenario.system
-    whole = np.vstack([r.latency_s for r in runs])
+    whole = np.vstack([np.concatenate((r.warm_up_s, r.latency_s)) for r in runs])
     detected = mser5(whole)
     cut = max(plan.warm_up, detected)
     rows = whole[:, cut:]
@@ -301,6 +310,7 @@ def summarize(
             "queries": float(np.mean([r.offloaded_queries for r in runs])),
             "items": float(np.mean([r.offloaded_items for r in runs])),
         },
+        breakdown_s={part: float(np.mean([r.breakdown_s[part] for r in runs])) for part in runs[0].breakdown_s},
         power_w=system.power_w(cpu, accelerator or 0.0),
         meets_sla=meets,
         status=_status(load_cpu, load_accelerator, trend, qps),

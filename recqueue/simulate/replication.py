@@ -54,6 +54,8 @@ class Run:
     ----------
     latency_s : numpy.ndarray
         Latency of each counted query, in order of arrival.
+    warm_up_s : numpy.ndarray
+        Latency of each query before those.
     breakdown_s : mapping
         Means of its three parts, see :class:`~recqueue.simulate.pools.Finished`: ``wait``, ``service``, ``straggler``.
     cpu_utilization, accelerator_utilization : float
@@ -65,6 +67,7 @@ class Run:
     """
 
     latency_s: NDArray[np.float64]
+    warm_up_s: NDArray[np.float64]
     breakdown_s: Mapping[str, float]
     cpu_utilization: float
     accelerator_utilization: float
@@ -164,6 +167,7 @@ def run_once(
     device = scenario.system.accelerator
     return Run(
         latency_s=latency[warm_up:],
+        warm_up_s=latency[:warm_up],
         breakdown_s=dict(zip(("wait", "service", "straggler"), (parts / queries).tolist(), strict=True)),
         cpu_utilization=t.core_s / (scenario.system.cores * t.span_s),
         accelerator_utilization=t.accelerator_s / (device.count * t.span_s) if device else 0.0,

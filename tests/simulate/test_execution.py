@@ -126,7 +126,7 @@ def test_ctrl_c_keeps_what_is_finished(monkeypatch):
     assert e.interrupted
     assert 5 <= e.replications < 400
     settling = experiment.relaxation_queries(SCENARIO, SCENARIO.policy, RATE)
-    total = 200 + min(np.ceil(3 * settling), 200)
+    total = 200 + min(np.ceil(3 * settling), 200)  # of each replication, the planned warm-up included
     assert found.queries == e.replications * (total - e.warm_up)
     assert found.notes[-1] == f"interrupted: {e.replications} of 400 replications were finished and count"
 
