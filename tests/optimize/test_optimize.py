@@ -41,6 +41,8 @@ def capacity_stand_in(monkeypatch, capacity):
         late = 2.0 if qps > capacity(policy) else 0.5
         return Run(
             latency_s=np.full(100, late * scenario.sla.latency_s),
+            warm_up_s=np.empty(0),
+            breakdown_s={},
             cpu_utilization=0.5,
             accelerator_utilization=0.5,
             offloaded_queries=0.0,
