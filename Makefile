@@ -42,7 +42,7 @@ docs: $(VENV)/.installed-docs
 	$(BIN)/python -m sphinx --nitpicky --fail-on-warning --keep-going --quiet -b doctest docs docs/_build/doctest
 	@echo "documentation: docs/_build/html/index.html"
 
-bench: $(VENV)/.installed
+bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks
 
 results: $(VENV)/.installed

@@ -49,8 +49,8 @@ def main() -> None:
             }
         )
         print(
-            f"{run.sub_requests:>13,} sub-requests in {seconds:6.1f} s: {run.sub_requests / seconds / 1e6:.1f} million/s"
-            f", peak memory {rows[-1]['peak_mib']:.0f} MiB, p95 {rows[-1]['p95_s'] * 1e3:.4f} ms"
+            f"{run.sub_requests:,} sub-requests in {seconds:.1f} s, {run.sub_requests / seconds / 1e6:.1f} million/s, "
+            f"peak memory {rows[-1]['peak_mib']:.0f} MiB, p95 {rows[-1]['p95_s'] * 1e3:.4f} ms"
         )
     machine = {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()}
     record = {"machine": machine, "imports_mib": loaded, "relative_error": RELATIVE_ERROR, "rows": rows}

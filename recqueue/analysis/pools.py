@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
+from recqueue.analysis.scope import check_dispatch
 from recqueue.profiles.contention import Contention
 from recqueue.queueing.forkjoin import LEVEL_WEIGHTS, LEVELS, Response, SplitQueries, response
 from recqueue.queueing.mgk import erlang_c
@@ -37,6 +38,7 @@ class Costs:
     @staticmethod
     def of(scenario: Scenario) -> Costs:
         """Read the tables of ``scenario`` from 1 to its largest query."""
+        check_dispatch(scenario)
         system, n = scenario.system, np.arange(1, scenario.sizes.max_items + 1)
         core = np.concatenate(([0.0], system.service.seconds_at(n) + system.dispatch_overhead_s))
         device = system.accelerator

@@ -110,6 +110,11 @@ def evaluate(ctx: click.Context, scenario: str, settings: tuple[str, ...], qps: 
 )
 @click.option("--until-decided", is_flag=True, help="Go on until the interval lies on one side of the bound.")
 @click.option("--max-queries", type=click.IntRange(min=100), help="Where to stop all the same [32 times --queries].")
+@click.option(
+    "--records",
+    metavar="FILE",
+    help="Also write one row per query of a run of --queries queries to this Parquet file (extra 'parquet').",
+)
 @click.pass_context
 def simulate(
     ctx: click.Context,
@@ -121,6 +126,7 @@ def simulate(
     workers: int | None,
     precision: float | None,
     max_queries: int | None,
+    records: str | None,
     *,
     until_decided: bool,
     as_json: bool,
@@ -133,6 +139,7 @@ def simulate(
     from recqueue.simulate import simulate as run
 
     described = _with_rate(_load(scenario, settings), scenario, qps)
+    written = _write_records(described, records, queries, seed) if records else None
     found = run(
         described,
         queries=queries,
@@ -143,7 +150,21 @@ def simulate(
         max_queries=max_queries,
     )
     code = _show(found, described, as_json=as_json)
+    if written:
+        click.echo(f"records: {written}", err=as_json)
     ctx.exit(INTERRUPTED if found.experiment and found.experiment.interrupted else code)
+
+
+def _write_records(scenario: Scenario, path: str, queries: int, seed: int) -> str:
+    """Write the queries of one run; its first ones are those of the first replication, with the same seed."""
+    from recqueue.io.parquet import QueryRecords
+    from recqueue.simulate import run_blocks, spawn
+
+    if scenario.policy is None or scenario.qps is None:
+        raise InputError("records: a policy and a rate are needed")
+    with QueryRecords(path) as file:
+        run_blocks(scenario, scenario.policy, scenario.qps, queries, spawn(seed, 1)[0], file.write)
+    return f"{path}, {file.rows:,} queries"
 
 
 @click.command("max-rate")

@@ -148,6 +148,7 @@ def performance_report(p: Performance, scenario: Scenario) -> None:
         ("policy", str(scenario.policy)),
         ("rate", _rates(p.qps, scenario)),
         ("keeps SLA", f"{meets}; {p.status}" if p.status != "ok" else meets),
+        *_parts(p),
         ("utilization", _load(p)),
         ("power", _power(p)),
         ("workload", _workload(scenario, p.qps)),
@@ -161,6 +162,19 @@ def performance_report(p: Performance, scenario: Scenario) -> None:
         out.print(_grid(rows[:3]))
         out.print(_latency_table(scenario, [("formula" if p.kind == "evaluate" else "simulation", p)]))
         out.print(_grid(rows[3:]))
+
+
+def _parts(p: Performance) -> list[tuple[str, str | Text]]:
+    """What the mean latency of a simulation consists of."""
+    b = {name: f"{1e3 * seconds:.3g} ms" for name, seconds in p.breakdown_s.items()}
+    if not b:
+        return []
+    return [
+        (
+            "mean latency",
+            f"{b['wait']} until the last sub-request starts, {b['service']} service, {b['straggler']} stragglers",
+        )
+    ]
 
 
 def _undecided(p: Performance) -> str:

@@ -203,7 +203,12 @@ def _system(d: schema.Document) -> System:
             OutsideMeasuredRangeWarning,
             stacklevel=2,
         )
-    overhead_us = d.server.dispatch_overhead_us
+    overhead_us, dispatch, prefetch = d.server.dispatch_overhead_us, d.server.dispatch, d.server.prefetch
+    if prefetch is not None and dispatch != "prefetch":
+        raise InputError(
+            f"server.prefetch {prefetch} with server.dispatch {dispatch!r}: only cores that prefetch have a buffer; "
+            "leave it out, or use 'dispatch: prefetch'"
+        )
     return System(
         name=cpu,
         cores=cores,
@@ -212,6 +217,8 @@ def _system(d: schema.Document) -> System:
         dispatch_overhead_s=(
             overhead_us / 1e6 if overhead_us is not None else profile.dispatch_overhead_s if profile else 0.0
         ),
+        dispatch=dispatch,
+        **({} if prefetch is None else {"prefetch": prefetch}),
         accelerator=_accelerator(d),
         power=_power(cpu, cores / profiles.hardware(cpu).cores) if known else None,
     )

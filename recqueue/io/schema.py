@@ -73,6 +73,8 @@ class Server(Block):
         | None
     ) = None
     dispatch_overhead_us: NotNegative | None = None
+    dispatch: Literal["central", "random", "round_robin", "jsq", "prefetch"] = "central"
+    prefetch: Count | None = None
 
 
 class Accelerator(Block):

@@ -218,3 +218,28 @@ def test_json_numbers_survive_as_they_are():
         5: None,
     }
     assert plain(given) == {"a": 0.1, "b": 3, "c": [None, None, -1.5], "d": True, "5": None}
+
+
+def test_records_of_a_simulation_go_to_a_parquet_file(recqueue_command, small, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    from recqueue.simulate import run_once, spawn
+
+    path = tmp_path / "queries.parquet"
+    result = recqueue_command("simulate", small, "--queries", 8000, "--seed", 7, "--json", "--records", path)
+    assert set(json.loads(result.stdout)["breakdown_s"]) == {"wait", "service", "straggler"}
+    assert f"records: {path}, 8,000 queries" in result.stderr
+    table = parquet.read_table(path)
+    latency = np.empty(8000)
+    latency[table["query"].to_numpy()] = table["latency_s"].to_numpy()
+    scenario = load_scenario(small)
+    first = run_once(scenario, scenario.policy, 300, 1000, spawn(7, 1)[0], warm_up=0)  # the first replication
+    np.testing.assert_array_equal(latency[:1000], first.latency_s)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "max-rate", "optimize"])
+def test_formulas_refuse_private_queues_and_offer_the_simulator(recqueue_command, small, command):
+    result = recqueue_command(command, small, "--set", "server.dispatch=jsq")
+    assert isinstance(result.exception, SystemExit)
+    assert result.exit_code == 3
+    assert "server.dispatch 'jsq': the formulas know one central queue only; use recqueue simulate" in result.stderr
+    assert recqueue_command("simulate", small, "--set", "server.dispatch=jsq", "--queries", 8000).exit_code in (0, 1, 2)

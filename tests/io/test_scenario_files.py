@@ -218,6 +218,13 @@ BAD = [
         r"server.contention 'measured' with your own .*no such packaged model",
     ),
     ("dispatch_overhead_us: 20", "dispatch_overhead_us: -1", r"server.dispatch_overhead_us '-1'; it must be 0 or more"),
+    (
+        "dispatch_overhead_us: 20",
+        "dispatch: jsp",
+        r"server.dispatch 'jsp'; allowed: central, random, round_robin, jsq, prefetch. Did you mean 'jsq'\?",
+    ),
+    ("dispatch_overhead_us: 20", "dispatch: jsq, prefetch: 4", r"server.prefetch 4 with server.dispatch 'jsq': only"),
+    ("dispatch_overhead_us: 20", "dispatch: prefetch, prefetch: 0", r"server.prefetch '0'; it must be 1 or more"),
     ("count: 2", "count: 0", r"accelerator.count '0'; it must be 1 or more"),
     ("count: 2", "max_fused_queries: 4", r"max_fused_queries 4; .* not supported by this version; allowed: 1"),
     ("process: renewal, scv: 2.5", "process: mmpp", r"workload.arrivals.rates: missing"),
@@ -354,9 +361,9 @@ def test_python_names_are_there_without_loading_what_they_need():
 
 def test_simulate_is_subpackage_and_function_in_either_order():
     from recqueue.simulate import simulate
-    from recqueue.simulate.experiment import WARM_UP_SHARE
+    from recqueue.simulate.replication import WARM_UP_SHARE
 
     assert recqueue.simulate.simulate is simulate
-    assert recqueue.simulate.experiment.WARM_UP_SHARE == WARM_UP_SHARE
+    assert recqueue.simulate.replication.WARM_UP_SHARE == WARM_UP_SHARE
     with pytest.raises(InputError, match="qps"):
         recqueue.simulate(load_scenario("ncf"), qps=-1)
