@@ -53,7 +53,7 @@ results: $(VENV)/.installed
 	$(BIN)/python -m studies.readme
 
 clean:
-	rm -rf $(VENV) docs/_build docs/generated demo.png benchmarks/results.json
+	rm -rf $(VENV) docs/_build docs/generated demo.png
 
 $(BIN)/pip:
 	@python=; for candidate in $(PYTHON); do \

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import resource
 import time
 from pathlib import Path
 
 from benchmarks import scenarios
-from benchmarks.scaling import processor
+from benchmarks.scaling import machine
 from recqueue.simulate import long_run
 from recqueue.simulate.quantiles import RELATIVE_ERROR
 
@@ -52,8 +50,7 @@ def main() -> None:
             f"{run.sub_requests:,} sub-requests in {seconds:.1f} s, {run.sub_requests / seconds / 1e6:.1f} million/s, "
             f"peak memory {rows[-1]['peak_mib']:.0f} MiB, p95 {rows[-1]['p95_s'] * 1e3:.4f} ms"
         )
-    machine = {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()}
-    record = {"machine": machine, "imports_mib": loaded, "relative_error": RELATIVE_ERROR, "rows": rows}
+    record = {"machine": machine(), "imports_mib": loaded, "relative_error": RELATIVE_ERROR, "rows": rows}
     if options.out:
         options.out.write_text(json.dumps(record, indent=1) + "\n")
 

@@ -12,6 +12,7 @@ import os
 import platform
 import time
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -24,6 +25,16 @@ def processor() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def machine() -> dict[str, object]:
+    """What the figures were taken on."""
+    return {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("numpy", "numba")},
+    }
 
 
 def measure(kind: str, workers: list[int], queries: int, rounds: int) -> list[dict[str, object]]:
@@ -74,10 +85,9 @@ def main() -> None:
             f"{r['kind']:>9} {r['workers']:>3} workers {r['sub_requests_per_s'] / 1e6:9.1f} million sub-requests/s, "
             f"efficiency {r['efficiency']:.2f}"
         )
-    machine = {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()}
     arguments = {"queries": options.queries, "rounds": options.rounds}
     if options.out:
-        options.out.write_text(json.dumps({"machine": machine, **arguments, "rows": rows}, indent=1) + "\n")
+        options.out.write_text(json.dumps({"machine": machine(), **arguments, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
