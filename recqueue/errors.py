@@ -17,5 +17,9 @@ class OutOfValidityError(RecqueueError):
     """A formula was asked for a point outside the range in which its error is known."""
 
 
+class WorkerLostError(RecqueueError):
+    """Worker processes died, again when their work was repeated, and too little of it was finished to answer."""
+
+
 class OutsideMeasuredRangeWarning(UserWarning):
     """A measured table was read outside the range that was measured."""

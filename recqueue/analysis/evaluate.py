@@ -15,7 +15,7 @@ from recqueue.queueing import forkjoin
 from recqueue.serving.performance import Performance
 from recqueue.serving.policy import Policy
 from recqueue.serving.scenario import Scenario
-from recqueue.workload.arrivals import gap_scv
+from recqueue.workload.arrivals import index_of_dispersion
 
 Limit = Literal["cpu", "accelerator", "latency"]
 
@@ -125,11 +125,12 @@ def evaluate(scenario: Scenario, *, qps: float | None = None) -> Performance:
 
 def _caution(scenario: Scenario, rate: float) -> tuple[str, ...]:
     """What the accuracy table does not cover."""
-    scv = gap_scv(scenario.arrivals, rate)
-    if abs(scv - 1) < 1e-9:
+    dispersion = index_of_dispersion(scenario.arrivals, rate)
+    if scenario.arrivals.process == "poisson" or abs(dispersion - 1) < 1e-9:
         return ()
+    what = "an index of dispersion of" if scenario.arrivals.process == "mmpp" else "gaps with SCV"
     return (
-        f"arrival gaps with SCV {scv:.3g} enter by two moments only; the accuracy table covers Poisson arrivals: "
+        f"arrivals with {what} {dispersion:.3g} enter by two moments only; the accuracy table covers Poisson arrivals: "
         "check with recqueue simulate",
     )
 

@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
+from recqueue.analysis.scope import check_dispatch
 from recqueue.profiles.contention import Contention
 from recqueue.queueing.forkjoin import LEVEL_WEIGHTS, LEVELS, Response, SplitQueries, response
 from recqueue.queueing.mgk import erlang_c
 from recqueue.serving.policy import Policy
 from recqueue.serving.scenario import Scenario
-from recqueue.workload.arrivals import gap_scv
+from recqueue.workload.arrivals import index_of_dispersion
 
 _KINDS = 192
 """Most kinds of query that the mathematics distinguishes; sizes of equal split are joined beyond it."""
@@ -37,6 +38,7 @@ class Costs:
     @staticmethod
     def of(scenario: Scenario) -> Costs:
         """Read the tables of ``scenario`` from 1 to its largest query."""
+        check_dispatch(scenario)
         system, n = scenario.system, np.arange(1, scenario.sizes.max_items + 1)
         core = np.concatenate(([0.0], system.service.seconds_at(n) + system.dispatch_overhead_s))
         device = system.accelerator
@@ -208,7 +210,7 @@ def mixture(
     system, p = scenario.system, scenario.sizes.pmf
     threshold = policy.offload_threshold or len(p)
     batch = min(policy.batch_size, len(p) - 1)
-    variability = gap_scv(scenario.arrivals, qps)
+    variability = index_of_dispersion(scenario.arrivals, qps)
     parts = []
     near = p[:threshold]
     share = float(near.sum())
