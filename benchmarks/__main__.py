@@ -19,11 +19,12 @@ RESULTS = Path(__file__).with_name("results")
 
 def main() -> None:
     """Time every case and show it."""
+    where = machine()
     answers = [measure(case) for group in CASES for case in group()]
     packages = {name: version(name) for name in ("recqueue", "numpy", "scipy", "numba")}
     RESULTS.mkdir(exist_ok=True)
     for name, record in (("answers", {"packages": packages, "rows": answers}), ("speed", speed.measure())):
-        text = json.dumps({"schema": 1, "machine": machine(), **record}, indent=1)
+        text = json.dumps({"schema": 1, "machine": where, **record}, indent=1)
         (RESULTS / f"{name}.json").write_text(text + "\n")
     tables.write()
     for name, (header, rows) in tables.tables().items():

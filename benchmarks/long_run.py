@@ -24,14 +24,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sub-requests", type=float, default=1e8)
     parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
+    options, where = parser.parse_args(), machine()
     scenario = scenarios.central()
     loaded = peak_mib()
     rows = []
     each = long_run(scenario, qps=scenario.qps or 0.0, queries=100_000).sub_requests / 100_000  # warm-up included
     for target in (options.sub_requests / 100, options.sub_requests / 10, options.sub_requests):
         begin = time.perf_counter()
-        run = long_run(scenario, qps=scenario.qps or 0.0, queries=int(target / each))
+        queries = int(1.005 * target / each)  # each is an estimate
+        run = long_run(scenario, qps=scenario.qps or 0.0, queries=queries)
         seconds = time.perf_counter() - begin
         rows.append(
             {
@@ -50,7 +51,7 @@ def main() -> None:
             f"{run.sub_requests:,} sub-requests in {seconds:.1f} s, {run.sub_requests / seconds / 1e6:.1f} million/s, "
             f"peak memory {rows[-1]['peak_mib']:.0f} MiB, p95 {rows[-1]['p95_s'] * 1e3:.4f} ms"
         )
-    record = {"machine": machine(), "imports_mib": loaded, "relative_error": RELATIVE_ERROR, "rows": rows}
+    record = {"machine": where, "imports_mib": loaded, "relative_error": RELATIVE_ERROR, "rows": rows}
     if options.out:
         options.out.write_text(json.dumps(record, indent=1) + "\n")
 

@@ -21,7 +21,7 @@ from recqueue.simulate.streams import arrival_times_s, query_items, service_nois
 QUERIES = 1 << 19
 ROUNDS = 5
 PEER_ROUNDS = 2
-SHORT, BURSTS = 50_000, 100
+SHORT, BURSTS = 200_000, 60
 """Queries of a worker and rounds where two workers are compared with one: short, so that some find both cores idle."""
 
 
@@ -179,6 +179,5 @@ def measure() -> dict[str, object]:
         "flags": " ".join(c_loop.FLAGS[:2]),
         "rows": rows,
         "skipped": reasons,
-        "workers": scaling.measure("threads", [1, 2], SHORT, BURSTS)
-        + scaling.measure("processes", [1, 2], SHORT, BURSTS),
+        "workers": scaling.measure(scaling.KINDS, [1, 2], SHORT, BURSTS),
     }

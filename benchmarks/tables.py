@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.scaling import CONTROL
+
 RESULTS = Path(__file__).with_name("results")
 DOCS = Path(__file__).parents[1] / "docs"
 Rows = tuple[list[str], list[list[str]]]
@@ -32,11 +34,19 @@ def _speed(d: dict[str, Any]) -> Rows:
 
 
 def _workers(d: dict[str, Any]) -> Rows:
+    found = d.get("workers", d["rows"])
+    bare = {r["workers"]: r["efficiency"] for r in found if r["kind"] == CONTROL}
     rows = [
-        [r["kind"], str(r["workers"]), f"{r['sub_requests_per_s'] / 1e6:.3g}", f"{r['efficiency']:.2f}"]
-        for r in d.get("workers", d["rows"])
+        [
+            r["kind"],
+            str(r["workers"]),
+            f"{r['sub_requests_per_s'] / 1e6:.3g}" if r["sub_requests_per_s"] else "",
+            f"{r['efficiency']:.2f}",
+            f"{r['efficiency'] / bare[r['workers']]:.2f}" if bare else "",
+        ]
+        for r in found
     ]
-    return ["workers", "number", "million sub-requests/s", "efficiency"], rows
+    return ["workers", "number", "million sub-requests/s", "efficiency", "over that of arithmetic"], rows
 
 
 def _answers(d: dict[str, Any]) -> Rows:
@@ -78,7 +88,8 @@ def tables() -> dict[str, Rows]:
 def _caption(name: str) -> str:
     source = "speed" if name == "performance_workers" else name.removeprefix("performance_")
     m = _read(RESULTS / f"{source}.json")["machine"]
-    return f"{m['processor']}, {m['cores']} cores, Python {m['python']}, numba {m['numba']}"
+    software = f"Python {m['python']}, numba {m['numba']}"
+    return f"{m['processor']}, {m['cores']} cores, load average {m['load_average']} before; {software}"
 
 
 def rst(name: str, table: Rows) -> str:

@@ -42,10 +42,12 @@ def collect(scenario, policy, qps, queries, *, block, seed=1):
         ({}, 0.0),
         ({}, 0.3),
         ({"contention": CONTENDED}, 0.0),
+        ({"contention": CONTENDED}, 0.3),
         ({"dispatch": "random"}, 0.3),
         ({"dispatch": "round_robin"}, 0.0),
         ({"dispatch": "jsq", "contention": CONTENDED}, 0.3),
         ({"dispatch": "prefetch", "prefetch": 2}, 0.0),
+        ({"dispatch": "prefetch", "prefetch": 2}, 0.3),
     ],
 )
 def test_blocks_of_any_length_give_the_same_queries(changes, cv, arrivals):
