@@ -17,5 +17,9 @@ class OutOfValidityError(RecqueueError):
     """A formula was asked for a point outside the range in which its error is known."""
 
 
+class MissingDeviceError(RecqueueError):
+    """A computation was asked of a GPU, a driver or a compiler that this machine does not have."""
+
+
 class OutsideMeasuredRangeWarning(UserWarning):
     """A measured table was read outside the range that was measured."""
