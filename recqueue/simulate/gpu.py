@@ -13,7 +13,7 @@ from scipy.special import stdtrit
 from recqueue.errors import InputError
 from recqueue.serving.scenario import Scenario
 from recqueue.simulate.gpu_device import PLAN, RESULT, CudaDevice, Device, HostDevice, Tuning, state_words
-from recqueue.simulate.gpu_tables import BACKLOG_TICKS, Tables, build
+from recqueue.simulate.gpu_tables import BACKLOG_TICKS, KINDS, Tables, build
 
 WARM_UP_SHARE = 0.2
 """Share of the queries of each replication that fill the empty system and are not counted."""
@@ -93,9 +93,9 @@ def simulate_many(
 ) -> Sweep:
     """Simulate every scenario under its own policy and rate, all at once.
 
-    The model is that of :func:`recqueue.simulate.simulate` for Poisson or gamma renewal arrivals, without contention and
-    without fusion: queries are split into sub-requests of at most ``batch_size`` items, one FCFS queue feeds the cores,
-    queries from the offload threshold on go whole to the accelerators. Replication r draws the same queries for every
+    The model is that of :func:`recqueue.simulate.simulate` for Poisson or gamma renewal arrivals and without fusion:
+    queries are split into sub-requests of at most ``batch_size`` items, one FCFS queue feeds the cores, which may slow each
+    other, and queries from the offload threshold on go whole to the accelerators. Replication r draws the same queries for every
     scenario (common random numbers), from a Philox generator :cite:p:`salmon2011` whose counter names query, replication
     and stream.
 
@@ -144,8 +144,8 @@ def simulate_many(
     plan["by_replication"] = tuning.order == "replication"
     results = np.zeros((len(scenarios), replications), RESULT)
     kernel_s = 0.0
-    for group, noisy in _groups(tables):
-        kernel_s += _launch(chosen, tables, group, plan, results, noisy=noisy, tuning=tuning)
+    for group, kind in _groups(tables):
+        kernel_s += _launch(chosen, tables, group, plan, results, kind=kind, tuning=tuning)
     return _sweep(chosen.name, tables, results, queries, seed, bins_per_octave, kernel_s)
 
 
@@ -174,14 +174,14 @@ def _checked(
     return rates
 
 
-def _groups(tables: Tables) -> list[tuple[NDArray[np.int64], bool]]:
-    """Rows of jobs that run in one launch: alike in noise and (within a factor 2) in state, sorted by work."""
-    words = np.where(tables.noisy, state_words(tables.jobs, True), state_words(tables.jobs, False))
+def _groups(tables: Tables) -> list[tuple[NDArray[np.int64], int]]:
+    """Rows of jobs that run in one launch: of one kind, with state alike within a factor 2, sorted by work."""
+    words = np.choose(tables.kind, [state_words(tables.jobs, kind) for kind in range(len(KINDS))])
     size = np.ceil(np.log2(words)).astype(int)
     found = []
-    for noisy, bits in sorted(set(zip(tables.noisy.tolist(), size.tolist(), strict=True))):
-        rows = np.flatnonzero((tables.noisy == noisy) & (size == bits))
-        found.append((rows[np.argsort(tables.mean_sub_requests[rows], kind="stable")], noisy))
+    for kind, bits in sorted(set(zip(tables.kind.tolist(), size.tolist(), strict=True))):
+        rows = np.flatnonzero((tables.kind == kind) & (size == bits))
+        found.append((rows[np.argsort(tables.mean_sub_requests[rows], kind="stable")], kind))
     return found
 
 
@@ -192,7 +192,7 @@ def _launch(
     plan: NDArray[np.void],
     results: NDArray[np.void],
     *,
-    noisy: bool,
+    kind: int,
     tuning: Tuning,
 ) -> float:
     """Run all replications of a group, in as many launches as the histograms need; returns the kernels' seconds."""
@@ -207,7 +207,7 @@ def _launch(
             this = plan.copy()
             this["threads"], this["replications"], this["first_replication"] = len(some) * here, here, r
             this["bins"] = bins
-            found, took = device.launch(tables, some, this, noisy=noisy, tuning=tuning)
+            found, took = device.launch(tables, some, this, kind=kind, tuning=tuning)
             table = found.reshape(here, -1).T if tuning.order == "replication" else found.reshape(-1, here)
             results[group[i : i + rows], r : r + here] = table
             seconds += took

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recqueue.errors import MissingDeviceError
-from recqueue.simulate.gpu_tables import JOB, Tables
+from recqueue.simulate.gpu_tables import JOB, KINDS, Tables
 
 PLAN = np.dtype(
     [
@@ -62,14 +62,15 @@ class Device(Protocol):
     """For histograms, at most."""
 
     def launch(
-        self, tables: Tables, jobs: NDArray[np.void], plan: NDArray[np.void], *, noisy: bool, tuning: Tuning
+        self, tables: Tables, jobs: NDArray[np.void], plan: NDArray[np.void], *, kind: int, tuning: Tuning
     ) -> tuple[NDArray[np.void], float]:
         """Results of all threads (see ``RESULT``) and the seconds that the kernels took."""
 
 
-def state_words(jobs: NDArray[np.void], noisy: bool) -> NDArray[np.int64]:
-    """32-bit words of state that a run of each job needs."""
-    words: NDArray[np.int64] = jobs["cores"].astype(np.int64) * (1 if noisy else 2) + jobs["accelerators"]
+def state_words(jobs: NDArray[np.void], kind: int) -> NDArray[np.int64]:
+    """32-bit words of state that a run of each job needs: the free times and, under contention, who runs."""
+    cores = jobs["cores"].astype(np.int64)
+    words: NDArray[np.int64] = (2 * cores, cores, 4 * cores + 2)[kind] + jobs["accelerators"]
     return words
 
 
@@ -88,18 +89,19 @@ class HostDevice:
         self._library = _host_library()
 
     def launch(
-        self, tables: Tables, jobs: NDArray[np.void], plan: NDArray[np.void], *, noisy: bool, tuning: Tuning
+        self, tables: Tables, jobs: NDArray[np.void], plan: NDArray[np.void], *, kind: int, tuning: Tuning
     ) -> tuple[NDArray[np.void], float]:
         """Results of all threads, and seconds."""
         threads = int(plan["threads"][0])
         results = np.zeros(threads, RESULT)
         histograms = np.zeros(threads * int(plan["bins"][0]), np.uint32)
-        scratch = np.empty(int(state_words(jobs, noisy).max()), np.uint32)
+        scratch = np.empty(int(state_words(jobs, kind).max()), np.uint32)
         start = time.perf_counter()
         self._library.rq_host(
             *(ctypes.c_void_p(a.ctypes.data) for a in (jobs, plan)),
-            ctypes.c_int(noisy),
-            *(ctypes.c_void_p(a.ctypes.data) for a in (tables.aliases, tables.entries, scratch, histograms, results)),
+            ctypes.c_int(kind),
+            *(ctypes.c_void_p(a.ctypes.data) for a in (tables.aliases, tables.entries, tables.factors)),
+            *(ctypes.c_void_p(a.ctypes.data) for a in (scratch, histograms, results)),
         )
         return results, time.perf_counter() - start
 
@@ -159,17 +161,18 @@ class CudaDevice:
         return tuning.block, "global", 0
 
     def launch(
-        self, tables: Tables, jobs: NDArray[np.void], plan: NDArray[np.void], *, noisy: bool, tuning: Tuning
+        self, tables: Tables, jobs: NDArray[np.void], plan: NDArray[np.void], *, kind: int, tuning: Tuning
     ) -> tuple[NDArray[np.void], float]:
         """Results of all threads, and seconds of the kernels by the device's clock."""
         cupy, threads = self._cupy, int(plan["threads"][0])
-        words = int(state_words(jobs, noisy).max())
+        words = int(state_words(jobs, kind).max())
         block, state, shared = self.layout(words, tuning)
-        kernel = self.kernels(block, state).get_function("rq_noisy" if noisy else "rq_constant")
+        kernel = self.kernels(block, state).get_function(f"rq_{KINDS[kind]}")
         if shared > 48 << 10:
             kernel.max_dynamic_shared_size_bytes = shared
-        job, planned, alias, entry = (
-            cupy.asarray(np.ascontiguousarray(a).view(np.uint8)) for a in (jobs, plan, tables.aliases, tables.entries)
+        job, planned, alias, entry, factor = (
+            cupy.asarray(np.ascontiguousarray(a).view(np.uint8))
+            for a in (jobs, plan, tables.aliases, tables.entries, tables.factors)
         )
         scratch = cupy.empty(words * threads if state == "global" else 1, np.uint32)
         histograms = cupy.zeros(threads * int(plan["bins"][0]), np.uint32)
@@ -177,17 +180,17 @@ class CudaDevice:
         start, end = cupy.cuda.Event(), cupy.cuda.Event()
         start.record()
         grid = (-(-threads // block),)
-        kernel(grid, (block,), (job, planned, alias, entry, scratch, histograms, results), shared_mem=shared)
+        kernel(grid, (block,), (job, planned, alias, entry, factor, scratch, histograms, results), shared_mem=shared)
         quantiles = self.kernels(block, state).get_function("rq_quantiles")
         quantiles((-(-threads // 128),), (128,), (job, planned, histograms, results))
         end.record()
         end.synchronize()
         return results.get().view(RESULT), cupy.cuda.get_elapsed_time(start, end) / 1e3
 
-    def resources(self, words: int, noisy: bool, tuning: Tuning) -> dict[str, int | float | str]:
+    def resources(self, words: int, kind: int, tuning: Tuning) -> dict[str, int | float | str]:
         """Registers, local and shared memory of a kernel, and the share of a multiprocessor's threads it can keep."""
         block, state, shared = self.layout(words, tuning)
-        kernel = self.kernels(block, state).get_function("rq_noisy" if noisy else "rq_constant")
+        kernel = self.kernels(block, state).get_function(f"rq_{KINDS[kind]}")
         if shared > 48 << 10:
             kernel.max_dynamic_shared_size_bytes = shared
         blocks = self._cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(kernel.kernel.ptr, block, shared)

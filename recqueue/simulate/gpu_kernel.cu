@@ -39,7 +39,7 @@ struct ItemEntry { // what a query of that many items asks for
 struct Job { // one scenario with its policy and rate
     double gap_ticks, gamma_shape;
     u32 process, cores, accelerators, full_ticks;
-    u32 alias_offset, alias_count, item_offset, first_bin;
+    u32 alias_offset, alias_count, item_offset, first_bin, factor_offset, unused;
     float cpu_mu, cpu_sigma, accelerator_mu, accelerator_sigma; // of the logarithm of service noise; sigma 0: none
     float rank[4];
 };
@@ -116,11 +116,11 @@ struct State {
 
 RQ_FN bool before(u32 a, u32 b) { return (i32)(a - b) < 0; }
 
-// Free times not after the present become the present. The order of the entries is kept.
-RQ_FN void refresh(const State &state, u32 words, u32 then, u32 gap_ticks, bool far) {
+// `gap` ticks pass: free times that are then over become the new present. The order of the entries is kept.
+RQ_FN void refresh(const State &state, u32 words, u32 then, u64 gap) {
     for (u32 i = 0; i < words; ++i) {
         i32 left = (i32)(state.get(i) - then);
-        if (left < 0 || far || (u32)left < gap_ticks) state.set(i, then + gap_ticks);
+        if (left < 0 || (u64)left < gap) state.set(i, then + (u32)gap);
     }
 }
 
@@ -226,6 +226,41 @@ RQ_FN u32 replication_of(const Plan &p, u32 t) {
     return p.first_replication + (p.by_replication ? t / (p.threads / p.replications) : t % p.replications);
 }
 
+struct Drawn {
+    double gap; // ticks since the query before
+    u32 items;
+};
+
+RQ_FN Drawn draw(const Job &job, const AliasEntry *alias, u32 query, u32 replication, u32 k0, u32 k1) {
+    Words w = philox(query, 0, replication, QUERY, k0, k1);
+    Drawn drawn = {job.gap_ticks, 0};
+    if (job.process == EXPONENTIAL)
+        drawn.gap *= (double)-logf(uniform(w.a));
+    else if (job.process == GAMMA)
+        drawn.gap *= (double)gamma_gap((float)job.gamma_shape, query, replication, k0, k1) / job.gamma_shape;
+    AliasEntry choice = alias[((u64)w.b * job.alias_count) >> 32];
+    drawn.items = w.c < choice.threshold ? choice.items : choice.other;
+    return drawn;
+}
+
+RQ_FN u32 offloaded_ticks(const Job &job, u32 ticks, u32 query, u32 replication, u32 k0, u32 k1) {
+    if (job.accelerator_sigma <= 0.0f) return ticks;
+    Words n = philox(query, 0, replication, SERVICE_ACCELERATOR, k0, k1);
+    return noisy(ticks, normals(n.a, n.b).a, job.accelerator_mu, job.accelerator_sigma);
+}
+
+RQ_FN void count_latency(u32 *histogram, const Job &job, const Plan &plan, u32 latency) {
+    u32 bin = bin_of(latency, plan.shift);
+    bin = bin > job.first_bin ? bin - job.first_bin : 0;
+    if (bin >= plan.bins) bin = plan.bins - 1;
+#if defined(__CUDA_ARCH__)
+    atomicAdd(histogram + bin, 1u); // private to this thread; an atomic because nothing waits for its answer
+#else
+    histogram[bin] += 1;
+#endif
+}
+
+// Cores that do not slow each other: a query's whole fate is known when it arrives, so there is one step for each query.
 template <bool NOISE>
 RQ_FN void run(const Job &job, u32 replication, const Plan &plan, const AliasEntry *aliases, const ItemEntry *entries,
                const State &state, u32 *histogram, Result &result) {
@@ -238,24 +273,14 @@ RQ_FN void run(const Job &job, u32 replication, const Plan &plan, const AliasEnt
     u32 fraction = 0, since = 0, offloaded = 0, counted = 0, backlogged = 0;
 
     for (u32 query = 0; query < plan.queries; ++query) {
-        // 1. The query: when it comes and how many items it has.
-        Words w = philox(query, 0, replication, QUERY, k0, k1);
-        double gap = job.gap_ticks;
-        if (job.process == EXPONENTIAL)
-            gap *= (double)-logf(uniform(w.a));
-        else if (job.process == GAMMA)
-            gap *= (double)gamma_gap((float)job.gamma_shape, query, replication, k0, k1) / job.gamma_shape;
-        u64 whole = (u64)gap;
-        u32 sum = fraction + (u32)((gap - (double)whole) * 4294967296.0);
+        // 1. The query comes.
+        Drawn drawn = draw(job, alias, query, replication, k0, k1);
+        u64 whole = (u64)drawn.gap;
+        u32 sum = fraction + (u32)((drawn.gap - (double)whole) * 4294967296.0);
         whole += sum < fraction;
         fraction = sum;
-        AliasEntry choice = alias[((u64)w.b * job.alias_count) >> 32];
-        u32 items = w.c < choice.threshold ? choice.items : choice.other;
-
-        // 2. The clock moves on.
         if (whole + since >= RQ_REFRESH) {
-            bool far = whole >= RQ_REFRESH * 4ull; // later than any free time can be
-            refresh(state, core_words + job.accelerators, (u32)now, (u32)whole, far);
+            refresh(state, core_words + job.accelerators, (u32)now, whole);
             if (!NOISE) {
                 c.earliest_full = state.get(c.head);
                 if (c.others) c.earliest_other = state.get(cores + c.others - 1);
@@ -267,18 +292,14 @@ RQ_FN void run(const Job &job, u32 replication, const Plan &plan, const AliasEnt
         now += whole;
         const u32 present = (u32)now;
 
-        // 3. Its sub-requests start and end.
-        ItemEntry ask = entry_of[items];
+        // 2. Its sub-requests start and end.
+        ItemEntry ask = entry_of[drawn.items];
         u32 finish = present;
         if (ask.fulls == RQ_OFFLOAD) {
-            u32 service = ask.last_ticks;
-            if (job.accelerator_sigma > 0.0f) {
-                Words n = philox(query, 0, replication, SERVICE_ACCELERATOR, k0, k1);
-                service = noisy(service, normals(n.a, n.b).a, job.accelerator_mu, job.accelerator_sigma);
-            }
+            u32 service = offloaded_ticks(job, ask.last_ticks, query, replication, k0, k1);
             finish = start_offloaded(state, core_words, job.accelerators, present, service);
             accelerator += service;
-            offloaded_items += items;
+            offloaded_items += drawn.items;
             ++offloaded;
             ++parts;
         } else if (NOISE) {
@@ -308,22 +329,15 @@ RQ_FN void run(const Job &job, u32 replication, const Plan &plan, const AliasEnt
             cpu += (u64)full * ask.fulls + ask.last_ticks;
             parts += ask.fulls + (ask.last_ticks > 0);
         }
-        items_sum += items;
+        items_sum += drawn.items;
 
-        // 4. Its latency.
+        // 3. Its latency.
         u32 latency = finish - present;
         if (now + latency > end) end = now + latency;
         if (query >= plan.warm_up) {
             latency_sum += latency;
             ++counted;
-            u32 bin = bin_of(latency, plan.shift);
-            bin = bin > job.first_bin ? bin - job.first_bin : 0;
-            if (bin >= plan.bins) bin = plan.bins - 1;
-#if defined(__CUDA_ARCH__)
-            atomicAdd(histogram + bin, 1u); // private to this thread; an atomic because nothing waits for its answer
-#else
-            histogram[bin] += 1;
-#endif
+            count_latency(histogram, job, plan, latency);
         }
         if (latency >= RQ_BACKLOG_LIMIT) {
             backlogged = 1;
@@ -332,6 +346,168 @@ RQ_FN void run(const Job &job, u32 replication, const Plan &plan, const AliasEnt
     }
     result.latency_ticks = latency_sum, result.cpu_ticks = cpu, result.accelerator_ticks = accelerator;
     result.span_ticks = end, result.items = items_sum, result.offloaded_items = offloaded_items;
+    result.sub_requests = parts, result.counted = counted, result.offloaded = offloaded;
+    result.backlogged = backlogged, result.unused = 0;
+}
+
+// Cores that slow each other. With j cores busy all advance at speed 1 / factor[j]; a clock of work that advances at that
+// speed orders the completions for good. Arrivals and completions are events, each thread handling one at a time. The
+// queries that wait are not stored: a second pass over the same random numbers draws them again when a core takes them.
+struct Running { // a binary heap: work at which each running sub-request ends, and the place of its query
+    State s;
+    u32 cores;
+    RQ_MEMBER u32 key(u32 i) const { return s.get(i); }
+    RQ_MEMBER void set(u32 i, u32 key, u32 place) const { s.set(i, key), s.set(cores + i, place); }
+    RQ_MEMBER void move(u32 to, u32 from) const { set(to, s.get(from), s.get(cores + from)); }
+    RQ_MEMBER void down(u32 size, u32 key, u32 place) const {
+        u32 i = 0;
+        for (u32 child = 1; child < size; child = 2 * i + 1) {
+            if (child + 1 < size && before(s.get(child + 1), s.get(child))) ++child;
+            if (!before(s.get(child), key)) break;
+            move(i, child);
+            i = child;
+        }
+        set(i, key, place);
+    }
+    RQ_MEMBER void push(u32 size, u32 key, u32 place) const {
+        u32 i = size;
+        while (i > 0 && before(key, s.get((i - 1) >> 1))) {
+            move(i, (i - 1) >> 1);
+            i = (i - 1) >> 1;
+        }
+        set(i, key, place);
+    }
+};
+
+RQ_FN void run_contended(const Job &job, u32 replication, const Plan &plan, const AliasEntry *aliases,
+                         const ItemEntry *entries, const double *factors, const State &state, u32 *histogram,
+                         Result &result) {
+    const u32 cores = job.cores, k0 = plan.k0, k1 = plan.k1, none = 0xFFFFFFFFu, counts = 0x80000000u;
+    const u32 came = 2 * cores, open = came + cores + 1, devices = open + cores + 1; // where each part of the state starts
+    const AliasEntry *alias = aliases + job.alias_offset;
+    const ItemEntry *entry_of = entries + job.item_offset;
+    const double *factor = factors + job.factor_offset;
+    Running heap = {state, cores};
+    for (u32 i = 0; i < devices + job.accelerators; ++i) state.set(i, 0);
+    for (u32 i = 0; i < cores; ++i) state.set(open + i, i + 1); // a list of free places, each naming the next
+    state.set(open + cores, none);
+
+    u64 latency_sum = 0, accelerator = 0, items_sum = 0, offloaded_items = 0, parts = 0;
+    u32 offloaded = 0, counted = 0, backlogged = 0, since = 0, busy = 0, work = 0, arrived = 0, free_place = 0;
+    double now = 0, end = 0, core_ticks = 0, work_fraction = 0; // exact to far less than a tick: 2^53 of them
+    u64 before_ticks = 0;
+    Drawn next = draw(job, alias, 0, replication, k0, k1);
+    double arrival = next.gap;
+
+    u32 head = none, head_place = 0, part = 0, head_parts = 0; // the query whose sub-requests start next; none so far
+    double head_arrival = 0;
+    ItemEntry head_ask = {0, 0};
+    bool seek = true;
+
+    for (;;) {
+        // 1. The next event.
+        double slow = factor[busy], left = busy ? (double)(i32)(heap.key(0) - work) - work_fraction : 0.0;
+        double ends = now + (left > 0 ? left * slow : 0.0);
+        bool ended = busy > 0 && (arrived >= plan.queries || ends <= arrival);
+        if (!ended && arrived >= plan.queries) break;
+        double then = now;
+        now = ended ? ends : arrival;
+        core_ticks += busy * (now - then);
+        u32 latency = 0;
+        bool answered = false, counts_here = false, freed = ended;
+        if (ended) {
+            work = heap.key(0), work_fraction = 0;
+            u32 place = state.get(cores), left_open = state.get(open + place) - 1;
+            state.set(open + place, left_open);
+            if ((left_open & ~counts) == 0) {
+                answered = true, counts_here = (left_open & counts) != 0;
+                latency = (u32)(u64)(now + 0.5) - state.get(came + place);
+                state.set(open + place, free_place);
+                free_place = place;
+            }
+        } else {
+            if (busy) {
+                double sum = work_fraction + (now - then) / slow, whole = floor(sum);
+                work += (u32)whole, work_fraction = sum - whole;
+            }
+            ItemEntry ask = entry_of[next.items];
+            items_sum += next.items;
+            if (ask.fulls == RQ_OFFLOAD) {
+                u64 ticks = (u64)(now + 0.5), gap = ticks - before_ticks;
+                if (since + gap >= RQ_REFRESH) {
+                    State rest = state;
+                    rest.first += devices * state.stride;
+                    refresh(rest, job.accelerators, (u32)before_ticks, gap);
+                    since = 0;
+                } else {
+                    since += (u32)gap;
+                }
+                before_ticks = ticks;
+                u32 service = offloaded_ticks(job, ask.last_ticks, arrived, replication, k0, k1);
+                latency = start_offloaded(state, devices, job.accelerators, (u32)ticks, service) - (u32)ticks;
+                if (now + latency > end) end = now + latency;
+                accelerator += service, offloaded_items += next.items;
+                ++offloaded, ++parts;
+                answered = true, counts_here = arrived >= plan.warm_up;
+            }
+            ++arrived;
+            if (arrived < plan.queries) {
+                next = draw(job, alias, arrived, replication, k0, k1);
+                arrival += next.gap;
+            }
+        }
+        if (now > end) end = now;
+
+        // 2. What can start: a freed core takes the next sub-request, an arrival fills the idle cores.
+        while (freed || busy < cores) {
+            while (seek && head + 1 < arrived) { // the next query that has arrived and stays on the cores
+                ++head;
+                Drawn drawn = draw(job, alias, head, replication, k0, k1);
+                head_arrival += drawn.gap;
+                head_ask = entry_of[drawn.items];
+                if (head_ask.fulls == RQ_OFFLOAD) continue;
+                seek = false, part = 0, head_parts = head_ask.fulls + (head_ask.last_ticks > 0);
+                head_place = free_place;
+                free_place = state.get(open + head_place);
+                state.set(open + head_place, head_parts | (head >= plan.warm_up ? counts : 0));
+                state.set(came + head_place, (u32)(u64)(head_arrival + 0.5));
+                parts += head_parts;
+            }
+            if (seek) break;
+            u32 service = part < head_ask.fulls ? job.full_ticks : head_ask.last_ticks;
+            if (job.cpu_sigma > 0.0f) {
+                Words n = philox(head, part >> 2, replication, SERVICE_CPU, k0, k1);
+                Pair x = part & 2 ? normals(n.c, n.d) : normals(n.a, n.b);
+                service = noisy(service, part & 1 ? x.b : x.a, job.cpu_mu, job.cpu_sigma);
+            }
+            u32 key = work + (u32)(work_fraction + 0.5) + service;
+            if (freed)
+                heap.down(busy, key, head_place);
+            else
+                heap.push(busy++, key, head_place);
+            freed = false;
+            seek = ++part == head_parts;
+        }
+        if (freed) {
+            --busy;
+            if (busy) heap.down(busy, state.get(busy), state.get(cores + busy));
+        }
+
+        // 3. A latency.
+        if (answered) {
+            if (counts_here) {
+                latency_sum += latency;
+                ++counted;
+                count_latency(histogram, job, plan, latency);
+            }
+            if (latency >= RQ_BACKLOG_LIMIT) {
+                backlogged = 1;
+                break;
+            }
+        }
+    }
+    result.latency_ticks = latency_sum, result.cpu_ticks = (u64)core_ticks, result.accelerator_ticks = accelerator;
+    result.span_ticks = (u64)end, result.items = items_sum, result.offloaded_items = offloaded_items;
     result.sub_requests = parts, result.counted = counted, result.offloaded = offloaded;
     result.backlogged = backlogged, result.unused = 0;
 }
@@ -350,27 +526,30 @@ RQ_FN void quantiles(const Job &job, const Plan &plan, const u32 *histogram, Res
 
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
 
-#define RQ_KERNEL(NAME, NOISE)                                                                                             \
-    extern "C" __global__ void __launch_bounds__(RQ_BLOCK)                                                                 \
-        NAME(const Job *jobs, const Plan *shared_plan, const AliasEntry *aliases, const ItemEntry *entries, u32 *scratch,  \
-             u32 *histograms, Result *results) {                                                                           \
-        const Plan plan = *shared_plan;                                                                                    \
-        u32 t = blockIdx.x * RQ_BLOCK + threadIdx.x;                                                                       \
-        if (t >= plan.threads) return;                                                                                     \
-        State state;                                                                                                       \
-        RQ_STATE                                                                                                           \
-        run<NOISE>(jobs[job_of(plan, t)], replication_of(plan, t), plan, aliases, entries, state,                          \
-                   histograms + (u64)t * plan.bins, results[t]);                                                           \
-    }
-
 #if defined(RQ_GLOBAL_STATE)
-#define RQ_STATE state.first = scratch + t, state.stride = plan.threads;
+#define RQ_STATE {scratch + t, plan.threads}
 #else
 extern __shared__ u32 rq_shared[];
-#define RQ_STATE state.first = rq_shared + threadIdx.x;
+#define RQ_STATE {rq_shared + threadIdx.x}
 #endif
-RQ_KERNEL(rq_constant, false)
-RQ_KERNEL(rq_noisy, true)
+
+#define RQ_KERNEL(NAME, RUN)                                                                                               \
+    extern "C" __global__ void __launch_bounds__(RQ_BLOCK)                                                                 \
+        NAME(const Job *jobs, const Plan *shared_plan, const AliasEntry *aliases, const ItemEntry *entries,                \
+             const double *factors, u32 *scratch, u32 *histograms, Result *results) {                                      \
+        const Plan plan = *shared_plan;                                                                                    \
+        const u32 t = blockIdx.x * RQ_BLOCK + threadIdx.x;                                                                 \
+        if (t >= plan.threads) return;                                                                                     \
+        const Job &job = jobs[job_of(plan, t)];                                                                            \
+        const u32 replication = replication_of(plan, t);                                                                   \
+        u32 *histogram = histograms + (u64)t * plan.bins;                                                                  \
+        const State state = RQ_STATE;                                                                                      \
+        RUN;                                                                                                               \
+    }
+
+RQ_KERNEL(rq_constant, run<false>(job, replication, plan, aliases, entries, state, histogram, results[t]))
+RQ_KERNEL(rq_noisy, run<true>(job, replication, plan, aliases, entries, state, histogram, results[t]))
+RQ_KERNEL(rq_contended, run_contended(job, replication, plan, aliases, entries, factors, state, histogram, results[t]))
 
 extern "C" __global__ void rq_quantiles(const Job *jobs, const Plan *shared_plan, const u32 *histograms, Result *results) {
     const Plan plan = *shared_plan;
@@ -380,17 +559,21 @@ extern "C" __global__ void rq_quantiles(const Job *jobs, const Plan *shared_plan
 
 #else
 
-extern "C" void rq_host(const Job *jobs, const Plan *shared_plan, int noise, const AliasEntry *aliases,
-                        const ItemEntry *entries, u32 *scratch, u32 *histograms, Result *results) {
+// kind: 0 constant, 1 noisy, 2 contended
+extern "C" void rq_host(const Job *jobs, const Plan *shared_plan, int kind, const AliasEntry *aliases,
+                        const ItemEntry *entries, const double *factors, u32 *scratch, u32 *histograms, Result *results) {
     const Plan plan = *shared_plan;
     for (u32 t = 0; t < plan.threads; ++t) {
         const Job &job = jobs[job_of(plan, t)];
+        const u32 replication = replication_of(plan, t);
         u32 *histogram = histograms + (u64)t * plan.bins;
-        State state = {scratch, 1};
-        if (noise)
-            run<true>(job, replication_of(plan, t), plan, aliases, entries, state, histogram, results[t]);
+        const State state = {scratch, 1};
+        if (kind == 0)
+            run<false>(job, replication, plan, aliases, entries, state, histogram, results[t]);
+        else if (kind == 1)
+            run<true>(job, replication, plan, aliases, entries, state, histogram, results[t]);
         else
-            run<false>(job, replication_of(plan, t), plan, aliases, entries, state, histogram, results[t]);
+            run_contended(job, replication, plan, aliases, entries, factors, state, histogram, results[t]);
         quantiles(job, plan, histogram, results[t]);
     }
 }

@@ -21,12 +21,15 @@ JOB = np.dtype(
         *((name, "f8") for name in ("gap_ticks", "gamma_shape")),
         *((name, "u4") for name in ("process", "cores", "accelerators", "full_ticks")),
         *((name, "u4") for name in ("alias_offset", "alias_count", "item_offset", "first_bin")),
+        *((name, "u4") for name in ("factor_offset", "unused")),
         *((name, "f4") for name in ("cpu_mu", "cpu_sigma", "accelerator_mu", "accelerator_sigma")),
         ("rank", "f4", 4),
     ]
 )
 EXPONENTIAL, CONSTANT, GAMMA = range(3)
 OFFLOAD = 0xFFFFFFFF
+KINDS = ("constant", "noisy", "contended")
+"""The kernels: cores whose service is constant, or noisy, or slowed by busy neighbours (noisy or not)."""
 
 BACKLOG_TICKS = 2.0**30
 """A run gives up when a latency reaches this many ticks (``RQ_BACKLOG_LIMIT`` of the kernel)."""
@@ -43,8 +46,9 @@ class Tables:
     jobs: NDArray[np.void]
     aliases: NDArray[np.void]
     entries: NDArray[np.void]
+    factors: NDArray[np.float64]
     tick_s: NDArray[np.float64]
-    noisy: NDArray[np.bool_]
+    kind: NDArray[np.int64]
     mean_sub_requests: NDArray[np.float64]
     offered_load: NDArray[np.float64]
 
@@ -98,7 +102,7 @@ def _smallest(cv: float) -> float:
     return float(np.exp(LARGEST_NORMAL * sigma - mu))
 
 
-def _service(system: System, sizes: QuerySizes, policy: Policy) -> _Service:
+def _service(system: System, sizes: QuerySizes, policy: Policy, slowdown: NDArray[np.float64]) -> _Service:
     """Ticks of every query size; the tick is fine against the longest service and leaves room for a long backlog."""
     n = np.arange(1, sizes.max_items + 1)
     occurs = sizes.pmf[1:] > 0
@@ -115,7 +119,7 @@ def _service(system: System, sizes: QuerySizes, policy: Policy) -> _Service:
     full_s = core_s[batch] if np.any(local & (fulls > 0)) else 0.0
     longest = max(full_s, rest_s[local].max(initial=0.0), whole_s[sent].max(initial=0.0))
     widest = max(_widest(system.service.cv), _widest(device.service.cv) if device else 1.0)
-    room = max(4096 * (longest + work_s.max() / system.cores), 2 * longest * widest)
+    room = slowdown.max() * max(4096 * (longest + work_s.max() / system.cores), 2 * longest * widest)
     tick_s = float(np.clip(room / BACKLOG_TICKS, longest / 2.0**22, longest / 2.0**15))
 
     entries = np.zeros(len(n) + 1, ENTRY)
@@ -131,7 +135,7 @@ def _service(system: System, sizes: QuerySizes, policy: Policy) -> _Service:
         tick_s=tick_s,
         full_ticks=round(full_s / tick_s),
         entries=entries,
-        least_ticks=max(shortest_s / tick_s - 1, 1.0),
+        least_ticks=max(slowdown.min() * shortest_s / tick_s - 1, 1.0),
         mean_sub_requests=float(p @ parts),
         core_work_s=float(p @ work_s),
         accelerator_work_s=float(p[sent] @ whole_s[sent]),
@@ -148,11 +152,6 @@ def _check(scenario: Scenario) -> Policy:
             f"simulate_many: arrivals {scenario.arrivals.process!r}; the GPU draws 'poisson' and 'renewal' arrivals "
             "only; use recqueue.simulate"
         )
-    if any(f != 1 for f in system.contention.factor):
-        raise InputError(
-            "simulate_many: cores that slow each other are not simulated on the GPU; use contention 'none', or "
-            "recqueue.simulate"
-        )
     if device is not None and device.max_fused_queries > 1 and policy.offload_threshold is not None:
         raise InputError(
             f"simulate_many: max_fused_queries {device.max_fused_queries}; the GPU launches one query at a time (1)"
@@ -166,27 +165,34 @@ def _check(scenario: Scenario) -> Policy:
 def build(scenarios: Sequence[Scenario], qps: NDArray[np.float64], shift: int) -> Tables:
     """Tables of the scenarios at their rates; what scenarios share (sizes, a policy on a system) is stored once."""
     jobs = np.zeros(len(scenarios), JOB)
-    tick_s, parts, load = np.empty(len(jobs)), np.empty(len(jobs)), np.empty((len(jobs), 2))
+    kind, tick_s, parts, load = np.empty(len(jobs), np.int64), np.empty(len(jobs)), np.empty(len(jobs)), np.empty((len(jobs), 2))
     aliases: dict[int, tuple[int, NDArray[np.void]]] = {}
     services: dict[tuple[int, int, Policy], tuple[int, _Service]] = {}
-    alias_end = entry_end = 0
+    slowdowns: dict[int, tuple[int, NDArray[np.float64]]] = {}
+    alias_end = entry_end = factor_end = 0
     for i, (scenario, rate) in enumerate(zip(scenarios, qps, strict=True)):
         policy, system, sizes = _check(scenario), scenario.system, scenario.sizes
         if id(sizes) not in aliases:
             aliases[id(sizes)] = alias_end, alias_table(sizes.pmf)
             alias_end += len(aliases[id(sizes)][1])
+        if id(system) not in slowdowns:
+            busy = np.arange(1, system.cores + 1, dtype=float)
+            slowdowns[id(system)] = factor_end, np.concatenate(([1.0], system.contention.factor_at(busy)))
+            factor_end += system.cores + 1
+        job, (job["factor_offset"], slowdown) = jobs[i], slowdowns[id(system)]
         key = id(system), id(sizes), policy
         if key not in services:
-            services[key] = entry_end, _service(system, sizes, policy)
+            services[key] = entry_end, _service(system, sizes, policy, slowdown)
             entry_end += len(services[key][1].entries)
         offset, s = services[key]
-        device, job = system.accelerator, jobs[i]
+        device = system.accelerator
         used = device if policy.offload_threshold is not None else None
         job["gap_ticks"] = 1 / (rate * s.tick_s)
         scv = scenario.arrivals.gap_scv if scenario.arrivals.process == "renewal" else 1.0
         job["process"] = EXPONENTIAL if scv == 1 else CONSTANT if scv == 0 else GAMMA
         job["gamma_shape"] = 1 / scv if scv else 0.0
         job["cores"], job["accelerators"] = system.cores, used.count if used else 0
+        kind[i] = 2 if np.any(slowdown != 1) else 1 if system.service.cv > 0 else 0
         job["full_ticks"], job["item_offset"] = s.full_ticks, offset
         job["alias_offset"], job["alias_count"] = aliases[id(sizes)][0], len(aliases[id(sizes)][1])
         job["first_bin"] = np.float32(s.least_ticks).view("u4") >> shift
@@ -194,13 +200,14 @@ def build(scenarios: Sequence[Scenario], qps: NDArray[np.float64], shift: int) -
         job["accelerator_mu"], job["accelerator_sigma"] = log_noise(used.service.cv) if used else (0.0, 0.0)
         job["rank"] = 0.5, 0.95, 0.99, scenario.sla.percentile / 100
         tick_s[i], parts[i] = s.tick_s, s.mean_sub_requests
-        load[i] = rate * s.core_work_s / system.cores, rate * s.accelerator_work_s / used.count if used else 0.0
+        load[i] = rate * s.core_work_s * slowdown[-1] / system.cores, rate * s.accelerator_work_s / used.count if used else 0.0
     return Tables(
         jobs=jobs,
         aliases=np.concatenate([table for _, table in aliases.values()]),
         entries=np.concatenate([s.entries for _, s in services.values()]),
+        factors=np.concatenate([factors for _, factors in slowdowns.values()]),
         tick_s=tick_s,
-        noisy=jobs["cpu_sigma"] > 0,
+        kind=kind,
         mean_sub_requests=parts,
         offered_load=load,
     )
