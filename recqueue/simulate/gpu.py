@@ -133,10 +133,10 @@ def simulate_many(
         Without CuPy, without a GPU, or without a compiler for "host".
     """
     rates = _checked(scenarios, qps, queries, replications, seed, bins_per_octave)
-    chosen: Device = device if not isinstance(device, str) else CudaDevice() if device == "gpu" else HostDevice()
     tuning = tuning or Tuning()
     shift = 23 - int(np.log2(bins_per_octave))
     tables = build(scenarios, rates, shift)
+    chosen: Device = device if not isinstance(device, str) else CudaDevice() if device == "gpu" else HostDevice()
     plan = np.zeros(1, PLAN)
     plan["warm_up"] = round(queries * WARM_UP_SHARE / (1 - WARM_UP_SHARE))
     plan["queries"] = queries + plan["warm_up"]

@@ -75,8 +75,10 @@ def state_words(jobs: NDArray[np.void], kind: int) -> NDArray[np.int64]:
 
 
 def source() -> str:
-    """Text of the kernel."""
-    return files("recqueue.simulate").joinpath("gpu_kernel.cu").read_text(encoding="utf-8")
+    """Text of the kernel: the files of ``gpu_kernel/`` one after the other."""
+    folder = files("recqueue.simulate").joinpath("gpu_kernel")
+    names = ("draws", "state", "independent", "contended", "entry")
+    return "\n".join(folder.joinpath(f"{name}.cuh").read_text(encoding="utf-8") for name in names)
 
 
 class HostDevice:

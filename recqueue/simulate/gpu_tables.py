@@ -23,7 +23,7 @@ JOB = np.dtype(
         *((name, "u4") for name in ("alias_offset", "alias_count", "item_offset", "first_bin")),
         *((name, "u4") for name in ("factor_offset", "unused")),
         *((name, "f4") for name in ("cpu_mu", "cpu_sigma", "accelerator_mu", "accelerator_sigma")),
-        ("rank", "f4", 4),
+        ("rank", "f8", 4),
     ]
 )
 EXPONENTIAL, CONSTANT, GAMMA = range(3)
