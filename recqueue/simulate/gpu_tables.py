@@ -122,6 +122,9 @@ def _service(system: System, sizes: QuerySizes, policy: Policy, slowdown: NDArra
     room = slowdown.max() * max(4096 * (longest + work_s.max() / system.cores), 2 * longest * widest)
     tick_s = float(np.clip(room / BACKLOG_TICKS, longest / 2.0**22, longest / 2.0**15))
 
+    if full_s > 0:  # exact for the service that a query repeats
+        tick_s = full_s / max(round(full_s / tick_s), 1)
+
     entries = np.zeros(len(n) + 1, ENTRY)
     last_s = np.where(offload, whole_s, rest_s)
     entries["fulls"][1:] = np.where(offload, OFFLOAD, fulls)
