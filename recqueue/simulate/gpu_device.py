@@ -42,14 +42,14 @@ class Tuning:
     Parameters
     ----------
     block : int
-        Threads of a block, a multiple of 32; halved until the state of a block fits shared memory.
+        Threads of a block, a power of two in 32..1024; halved until the state of a block fits shared memory.
     state : {"shared", "global"}
         Where the free times of the cores are kept.
     order : {"job", "replication"}
         What the lanes of a warp have in common: one policy and rate, or one sequence of queries.
     """
 
-    block: int = 128
+    block: int = 32
     state: Literal["shared", "global"] = "shared"
     order: Literal["job", "replication"] = "job"
 
@@ -189,8 +189,8 @@ class CudaDevice:
         end.synchronize()
         return results.get().view(RESULT), cupy.cuda.get_elapsed_time(start, end) / 1e3
 
-    def resources(self, words: int, kind: int, tuning: Tuning) -> dict[str, int | float | str]:
-        """Registers, local and shared memory of a kernel, and the share of a multiprocessor's threads it can keep."""
+    def resources(self, words: int, kind: int, tuning: Tuning, threads: int) -> dict[str, int | float | str]:
+        """Registers, memory and occupancy of a kernel: the share of a multiprocessor's threads that it keeps at once."""
         block, state, shared = self.layout(words, tuning)
         kernel = self.kernels(block, state).get_function(f"rq_{KINDS[kind]}")
         if shared > 48 << 10:
@@ -203,7 +203,7 @@ class CudaDevice:
             "local_bytes": int(kernel.local_size_bytes),
             "shared_bytes": shared,
             "blocks_per_multiprocessor": int(blocks),
-            "occupancy": blocks * block / 2048,
+            "occupancy": min(blocks, -(-threads // block) / self.multiprocessors) * block / 2048,
         }
 
 
