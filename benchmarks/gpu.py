@@ -1,8 +1,8 @@
 """Check the GPU simulator against the CPU simulator, then measure it: ``python -m benchmarks.gpu --out FILE``.
 
-Needs CuPy, numpy, scipy and a GPU; nothing is installed, and the repository's root must be on PYTHONPATH. The CPU's answers
-lie in ``benchmarks/gpu_reference.json``, made by ``python -m benchmarks.gpu --make-reference`` where numba is. Exit code 1
-when a check fails.
+Needs CuPy, numpy, scipy and a GPU; nothing is installed, and the repository's root must be on PYTHONPATH. The CPU's
+answers lie in ``benchmarks/gpu_reference.json``, made by ``python -m benchmarks.gpu --make-reference`` where numba is.
+Exit code 1 when a check fails.
 """
 
 from __future__ import annotations
@@ -123,10 +123,10 @@ def check_same_numbers(device: Any) -> dict[str, Any]:
     except MissingDeviceError as error:
         return {"skipped": str(error)}
     found: dict[str, Any] = {}
-    for tuning in (Tuning(), Tuning(state="global"), Tuning(order="replication"), Tuning(block=128)):
+    for tuning in (Tuning(), Tuning(state="global", block=32), Tuning(order="replication"), Tuning(block=32)):
         there = simulate_many(made, queries=1000, replications=2, seed=5, device=device, tuning=tuning)
         off = np.abs(there.latency_s["mean"] / here.latency_s["mean"] - 1)
-        found[f"{tuning.state}, by {tuning.order}, block {tuning.block}"] = {
+        found[f"{tuning.state}, by {tuning.order}, block {tuning.block or 'chosen'}"] = {
             "largest_relative_difference_of_a_mean": float(off.max()),
             "same_sub_requests": bool(np.array_equal(here.sub_requests, there.sub_requests)),
         }
@@ -172,7 +172,13 @@ def timed(
     tables = build(made[:1], np.array([made[0].qps]), 15)
     kind = int(tables.kind[0])
     row: dict[str, Any] = {"runs": replications * len(made), "queries_per_run": queries, "sub_requests": parts}
-    row |= {"kernel_s": seconds, "wall_s": walls, "order": tuning.order, "bins": bins_per_octave, "backlogged": int(sweep.backlogged.sum())}
+    row |= {
+        "kernel_s": seconds,
+        "wall_s": walls,
+        "order": tuning.order,
+        "bins": bins_per_octave,
+        "backlogged": int(sweep.backlogged.sum()),
+    }
     row |= {"per_s": parts / statistics.median(seconds), "per_s_wall": parts / statistics.median(walls)}
     row |= {"queries_per_s": row["runs"] * queries * 1.25 / statistics.median(seconds)}
     if hasattr(device, "resources"):
@@ -209,7 +215,7 @@ class Session:
         print(
             f"{group:9s} {label:46s} {row['runs']:7d} runs {row['per_s']:9.3g}/s (wall {row['per_s_wall']:8.3g}) "
             f"block {row.get('block', 0):3d} {row.get('state', '-'):6s} regs {row.get('registers', 0):3d} "
-            f"occ {row.get('occupancy', 0):.2f} spread {spread:.0%}",
+            f"warps {row.get('warps_per_multiprocessor', 0):4.1f} spread {spread:.0%}",
             flush=True,
         )
 
@@ -236,7 +242,9 @@ class Session:
         for bins in (32, 64, 128, 1024):
             self.measure("bins", f"40 cores, {bins} bins an octave", rates(40, 64), 100_000, bins_per_octave=bins)
         for runs in (1_000, 3_000, 10_000, 30_000, 100_000, 300_000):
-            self.measure("runs", "40 cores, batch 64, cv 0", rates(40, 64), runs)
+            self.measure("runs", f"{runs:,} runs", rates(40, 64), runs)
+            if runs <= 30_000:
+                self.measure("runs", f"{runs:,} runs, full warps", rates(40, 64), runs, Tuning(block=32))
         for cores in (4, 16, 40, 128):
             label = f"{cores} cores, batch 64, contention 1.3"
             self.measure("contended", label, rates(cores, 64, slowdown=1.3), 100_000)
@@ -254,7 +262,7 @@ def cpu_rate() -> dict[str, Any]:
         start = time.perf_counter()
         run = simulate(made, queries=100_000 * workers, replications=max(workers, 3))
         seconds = time.perf_counter() - start
-    except Exception as error:  # noqa: BLE001 - a side measurement must not lose the others
+    except Exception as error:  # a side measurement must not lose the others
         return {"skipped": f"{type(error).__name__}: {error}"}
     return {"cores": workers, "per_s": (run.sub_requests or 0) / seconds, "seconds": seconds}
 
@@ -323,7 +331,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=110.0, help="no measurement starts after this")
     parser.add_argument("--target", type=float, default=0.15, help="seconds of a timed launch")
     parser.add_argument("--device", choices=("gpu", "host"), default="gpu", help="host: try this script without a GPU")
-    parser.add_argument("--scale", type=int, default=1, help="divide the numbers of runs by this")
+    parser.add_argument("--scale", type=int, default=1, help="divide the numbers of runs by this, for a trial")
     parser.add_argument("--make-reference", action="store_true", help="renew gpu_reference.json on the CPU")
     parser.add_argument("--profiled", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -344,7 +352,7 @@ def main() -> int:
     print(json.dumps(record["machine"]), flush=True)
     record["same_numbers"] = check_same_numbers(device)
     print("same numbers as the host build:", json.dumps(record["same_numbers"]), flush=True)
-    checked = record["check"] = check(device, 512 if given.device == "gpu" else 8)
+    checked = record["check"] = check(device, max(512 // given.scale, 8))
     print({k: v for k, v in checked.items() if k != "rows"}, flush=True)
     session = Session(device, given.seconds - (time.monotonic() - begin), given.target, given.scale)
     session.all()

@@ -31,7 +31,7 @@ def scenario(
     gap_scv: float = 1.0,
     rho: float = 0.7,
 ) -> Scenario:
-    """Cores that take 0.2 ms + 0.02 ms an item, at the rate at which the busier pool is offered ``rho`` of its capacity."""
+    """Cores that take 0.2 ms + 0.02 ms an item, at the rate that offers the busier pool ``rho`` of its capacity."""
     contention = Contention(busy=(1, cores), factor=(1.0, slowdown)) if slowdown != 1 else Contention()
     device = Accelerator(
         name="bench", count=accelerators, service=LatencyCurve(items=(1, 1000), seconds=(2e-3, 4e-3), cv=cv)
@@ -110,8 +110,8 @@ def design_space(cores: int = 40, *, cv: float = 0.0) -> list[Scenario]:
 
 
 PER_QUERY, PER_FULL = 255, 33
-"""Instructions of the kernel without noise for a query (Poisson gap, sizes, one remainder, the histogram) and for each full
-sub-request, counted in the disassembly of nvcc 13.0's code for sm_90 (nvdisasm -c)."""
+"""Instructions of the kernel without noise for a query (Poisson gap, sizes, one remainder, the histogram) and for each
+full sub-request, counted in the disassembly of nvcc 13.0's code for sm_90 (nvdisasm -c)."""
 HISTOGRAM_BYTES = 64
 """Device memory that a latency moves when its bin is in no cache: one sector of 32 bytes in and out."""
 
@@ -119,8 +119,8 @@ HISTOGRAM_BYTES = 64
 def bound(made: Sequence[Scenario], width: int = 32) -> dict[str, float]:
     """What a sub-request of one policy costs without noise or offload, sizes of neighbouring runs being independent.
 
-    All lanes of a warp wait for the one whose query has most full sub-requests, so a warp spends PER_QUERY + PER_FULL times
-    the expected largest of ``width`` numbers on ``width`` queries.
+    All lanes of a warp wait for the one whose query has most full sub-requests, so a warp spends PER_QUERY + PER_FULL
+    times the expected largest of ``width`` numbers on ``width`` queries.
 
     Parameters
     ----------

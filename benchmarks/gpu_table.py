@@ -49,13 +49,15 @@ def table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> s
 
 def speeds(rows: Sequence[dict[str, Any]], group: str) -> str:
     """Return the table of one group of measurements."""
-    header = ("runs of", "runs", "10⁹ sub-requests/s", "with the host's part", "spread", "registers", "layout", "occupancy")
+    header = ("runs of", "runs", "10⁹ sub-requests/s", "with the host's part", "spread", "registers", "layout",
+              "warps of a multiprocessor, of 64")  # fmt: skip
     cells = []
     for r in (r for r in rows if r["group"] == group):
         spread = f"{max(r['kernel_s']) / min(r['kernel_s']) - 1:.1%}"
         layout = f"{r['state']}, block {r['block']}"
         speed = (f"{r['per_s'] / 1e9:.3g}", f"{r['per_s_wall'] / 1e9:.3g}")
-        cells.append((r["label"], f"{r['runs']:,}", *speed, spread, str(r["registers"]), layout, f"{r['occupancy']:.0%}"))
+        resources = (str(r["registers"]), layout, f"{r['warps_per_multiprocessor']:.1f}")
+        cells.append((r["label"], f"{r['runs']:,}", *speed, spread, *resources))
     return table(GROUPS[group], header, cells)
 
 
@@ -63,12 +65,12 @@ def agreement(check: dict[str, Any], same: dict[str, Any]) -> str:
     """Say in words how the GPU agrees with the CPU."""
     failed = len(check["failed"])
     text = (
-        f"**Agreement.** {check['scenarios']} scenarios, {check['comparisons']} comparisons of mean, p50, p95 and p99 with "
-        f"independent random numbers: {'none differs' if not failed else f'{failed} DIFFER'} by more than "
-        f"{check['limit_standard_errors']:.1f} standard errors (a false alarm once in a thousand such checks) beyond the "
-        f"width of a histogram's bin; the largest difference is {check['largest_standard_errors']:.1f}. Of the means, "
-        f"{check['share_of_means_within_95_percent']:.0%} lie within the 95 % interval of the difference. In the median the "
-        f"two differ by {check['median_relative_difference']:.2%}, and the interval is "
+        f"**Agreement.** {check['scenarios']} scenarios, {check['comparisons']} comparisons of mean, p50, p95 and p99 "
+        f"with independent random numbers: {'none differs' if not failed else f'{failed} DIFFER'} by more than "
+        f"{check['limit_standard_errors']:.1f} standard errors (a false alarm once in a thousand such checks) beyond "
+        f"the width of a histogram's bin; the largest difference is {check['largest_standard_errors']:.1f}. Of the "
+        f"means, {check['share_of_means_within_95_percent']:.0%} lie within the 95 % interval of the difference. In "
+        f"the median the two differ by {check['median_relative_difference']:.2%}, and the interval is "
         f"± {check['median_relative_interval']:.2%}; utilizations differ by "
         f"{check['largest_utilization_difference']:.4f} at most."
     )
@@ -77,28 +79,37 @@ def agreement(check: dict[str, Any], same: dict[str, Any]) -> str:
     most = max(v["largest_relative_difference_of_a_mean"] for v in same.values())
     counts = "the same" if all(v["same_sub_requests"] for v in same.values()) else "DIFFERENT"
     return (
-        f"{text} On the same random numbers the GPU and the host build give {counts} numbers of sub-requests and means that "
-        f"differ by {most:.1e} at most, in {len(same)} layouts."
+        f"{text} On the same random numbers the GPU and the host build give {counts} numbers of sub-requests and means "
+        f"that differ by {most:.1e} at most, in {len(same)} layouts."
     )
 
 
 def ceilings(record: dict[str, Any]) -> str:
     """Compare the measured speed of each run without noise with what instructions and bytes allow."""
     machine = record["machine"]
+    if not machine.get("nvidia_smi"):
+        return "The clock could not be read, so there are no ceilings to compare with."
     clock_mhz = float(machine["nvidia_smi"].split(",")[3].split()[0])
     issued_per_s = machine["multiprocessors"] * 4 * clock_mhz * 1e6
     cells = []
     for r in (r for r in record["rows"] if r["group"] == "grid" and r["label"].endswith("cv 0")):
         b = r["bound"]
-        by_instructions, by_bytes = issued_per_s / b["warp_instructions"], machine["copy_bytes_per_s"] / b["histogram_bytes"]
+        by_instructions, by_bytes = (
+            issued_per_s / b["warp_instructions"],
+            machine["copy_bytes_per_s"] / b["histogram_bytes"],
+        )
         cells.append((
             r["label"].removesuffix(", cv 0"), f"{b['busy_lanes']:.0%}", f"{b['warp_instructions']:.2f}",
             f"{by_instructions / 1e9:.3g}", f"{by_bytes / 1e9:.3g}", f"{r['per_s'] / 1e9:.3g}",
             f"{r['per_s'] / min(by_instructions, by_bytes):.0%}",
         ))  # fmt: skip
-    header = ("runs of", "lanes busy in the loop", "warp instructions of a sub-request", "ceiling by instructions (10⁹/s)",
-              "ceiling by histogram bytes (10⁹/s)", "measured (10⁹/s)", "share of the lower ceiling")  # fmt: skip
-    title = f"Ceilings at {clock_mhz:.0f} MHz and {machine['copy_bytes_per_s'] / 1e12:.2f} TB/s of a device-to-device copy"
+    header = (
+        "runs of", "lanes busy in the loop", "warp instructions of a sub-request", "ceiling by instructions (10⁹/s)",
+        "ceiling by histogram bytes (10⁹/s)", "measured (10⁹/s)", "share of the lower ceiling",
+    )  # fmt: skip
+    title = (
+        f"Ceilings at {clock_mhz:.0f} MHz and {machine['copy_bytes_per_s'] / 1e12:.2f} TB/s of a device-to-device copy"
+    )
     return table(title, header, cells)
 
 
@@ -123,9 +134,10 @@ def render() -> str:
     best = max(rows, key=lambda r: r["per_s"])
     sweep = statistics.median(r["per_s"] for r in rows if r["group"] in {"sweep", "grid"})
     text = [
-        f"Measured on one {machine['device']} ({machine['multiprocessors']} multiprocessors; name, driver, clock at rest and "
-        f"highest clock: {machine['nvidia_smi']}) with CuPy {machine['cupy']}, by ``{record['command']}``. Highest speed: "
-        f"{best['per_s'] / 1e9:.3g} · 10⁹ sub-requests/s ({best['label']}); median of sweeps and grid: {sweep / 1e9:.3g} · 10⁹.",
+        f"Measured on one {machine['device']} ({machine['multiprocessors']} multiprocessors; name, driver, clock at "
+        f"rest and highest clock: {machine.get('nvidia_smi', 'unknown')}) with CuPy {machine['cupy']}, by "
+        f"``{record['command']}``. Highest speed: {best['per_s'] / 1e9:.3g} · 10⁹ sub-requests/s ({best['label']}); "
+        f"median of sweeps and grid: {sweep / 1e9:.3g} · 10⁹.",
         agreement(record["check"], record["same_numbers"]),
     ]
     if "per_s" in record["cpu"]:

@@ -94,10 +94,10 @@ def simulate_many(
     """Simulate every scenario under its own policy and rate, all at once.
 
     The model is that of :func:`recqueue.simulate.simulate` for Poisson or gamma renewal arrivals and without fusion:
-    queries are split into sub-requests of at most ``batch_size`` items, one FCFS queue feeds the cores, which may slow each
-    other, and queries from the offload threshold on go whole to the accelerators. Replication r draws the same queries for every
-    scenario (common random numbers), from a Philox generator :cite:p:`salmon2011` whose counter names query, replication
-    and stream.
+    queries are split into sub-requests of at most ``batch_size`` items, one FCFS queue feeds the cores, which may slow
+    each other, and queries from the offload threshold on go whole to the accelerators. Replication r draws the same
+    queries for every scenario (common random numbers), from a Philox generator :cite:p:`salmon2011` whose counter names
+    query, replication and stream.
 
     Parameters
     ----------
@@ -157,7 +157,9 @@ def _checked(
         raise InputError("simulate_many: no scenarios; give at least one")
     rates = np.array([s.qps for s in scenarios] if qps is None else qps, dtype=float)
     if rates.shape != (len(scenarios),):
-        raise InputError(f"simulate_many: qps of shape {rates.shape}; give one rate for each of {len(scenarios)} scenarios")
+        raise InputError(
+            f"simulate_many: qps of shape {rates.shape}; give one rate for each of {len(scenarios)} scenarios"
+        )
     bad = np.flatnonzero(~(np.isfinite(rates) & (rates > 0)))
     if bad.size:
         raise InputError(

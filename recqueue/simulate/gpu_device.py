@@ -41,15 +41,17 @@ class Tuning:
 
     Parameters
     ----------
-    block : int
-        Threads of a block, a power of two in 32..1024; halved until the state of a block fits shared memory.
+    block : int, optional
+        Threads of a block, a power of two in 1..1024; halved until the state of a block fits shared memory. By default
+        32 (a warp), or 16, 8 or 4 while the runs are too few for 8 warps on every multiprocessor: the lanes of a warp
+        wait for each other, so fewer of them are faster where there is room.
     state : {"shared", "global"}
         Where the free times of the cores are kept.
     order : {"job", "replication"}
         What the lanes of a warp have in common: one policy and rate, or one sequence of queries.
     """
 
-    block: int = 32
+    block: int | None = None
     state: Literal["shared", "global"] = "shared"
     order: Literal["job", "replication"] = "job"
 
@@ -153,14 +155,16 @@ class CudaDevice:
         """Return the compiled module for a block size and a place of the state."""
         return _cuda_module(block, state)
 
-    def layout(self, words: int, tuning: Tuning) -> tuple[int, str, int]:
+    def layout(self, words: int, threads: int, tuning: Tuning) -> tuple[int, str, int]:
         """Block size, place of the state and bytes of shared memory of a block that are possible."""
-        block = tuning.block
-        while tuning.state == "shared" and block >= 32:
+        fits = threads // (8 * self.multiprocessors)
+        chosen = tuning.block or next((block for block in (32, 16, 8) if block <= fits), 4)
+        block = chosen
+        while tuning.state == "shared" and block:
             if 4 * words * block <= self.shared_bytes:
                 return block, "shared", 4 * words * block
             block //= 2
-        return tuning.block, "global", 0
+        return chosen, "global", 0
 
     def launch(
         self, tables: Tables, jobs: NDArray[np.void], plan: NDArray[np.void], *, kind: int, tuning: Tuning
@@ -168,7 +172,7 @@ class CudaDevice:
         """Results of all threads, and seconds of the kernels by the device's clock."""
         cupy, threads = self._cupy, int(plan["threads"][0])
         words = int(state_words(jobs, kind).max())
-        block, state, shared = self.layout(words, tuning)
+        block, state, shared = self.layout(words, threads, tuning)
         kernel = self.kernels(block, state).get_function(f"rq_{KINDS[kind]}")
         if shared > 48 << 10:
             kernel.max_dynamic_shared_size_bytes = shared
@@ -190,8 +194,8 @@ class CudaDevice:
         return results.get().view(RESULT), cupy.cuda.get_elapsed_time(start, end) / 1e3
 
     def resources(self, words: int, kind: int, tuning: Tuning, threads: int) -> dict[str, int | float | str]:
-        """Registers, memory and occupancy of a kernel: the share of a multiprocessor's threads that it keeps at once."""
-        block, state, shared = self.layout(words, tuning)
+        """Registers and memory of a kernel, and the warps that a multiprocessor keeps at once."""
+        block, state, shared = self.layout(words, threads, tuning)
         kernel = self.kernels(block, state).get_function(f"rq_{KINDS[kind]}")
         if shared > 48 << 10:
             kernel.max_dynamic_shared_size_bytes = shared
@@ -203,7 +207,7 @@ class CudaDevice:
             "local_bytes": int(kernel.local_size_bytes),
             "shared_bytes": shared,
             "blocks_per_multiprocessor": int(blocks),
-            "occupancy": min(blocks, -(-threads // block) / self.multiprocessors) * block / 2048,
+            "warps_per_multiprocessor": min(blocks, -(-threads // block) / self.multiprocessors) * -(-block // 32),
         }
 
 

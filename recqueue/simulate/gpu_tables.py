@@ -1,4 +1,4 @@
-"""Scenarios as the flat tables that a GPU thread reads: times in ticks, sizes by alias method, one row for each policy."""
+"""Scenarios as the flat tables that a GPU thread reads: times in ticks, sizes by alias method."""
 
 from __future__ import annotations
 
@@ -161,14 +161,21 @@ def _check(scenario: Scenario) -> Policy:
         )
     for curve in (system.service, device.service if device else system.service):
         if curve.cv > MAX_CV:
-            raise InputError(f"simulate_many: service cv {curve.cv}; at most {MAX_CV} on the GPU; use recqueue.simulate")
+            raise InputError(
+                f"simulate_many: service cv {curve.cv}; at most {MAX_CV} on the GPU; use recqueue.simulate"
+            )
     return policy
 
 
 def build(scenarios: Sequence[Scenario], qps: NDArray[np.float64], shift: int) -> Tables:
     """Tables of the scenarios at their rates; what scenarios share (sizes, a policy on a system) is stored once."""
     jobs = np.zeros(len(scenarios), JOB)
-    kind, tick_s, parts, load = np.empty(len(jobs), np.int64), np.empty(len(jobs)), np.empty(len(jobs)), np.empty((len(jobs), 2))
+    kind, tick_s, parts, load = (
+        np.empty(len(jobs), np.int64),
+        np.empty(len(jobs)),
+        np.empty(len(jobs)),
+        np.empty((len(jobs), 2)),
+    )
     aliases: dict[int, tuple[int, NDArray[np.void]]] = {}
     services: dict[tuple[int, int, Policy], tuple[int, _Service]] = {}
     slowdowns: dict[int, tuple[int, NDArray[np.float64]]] = {}
@@ -203,7 +210,10 @@ def build(scenarios: Sequence[Scenario], qps: NDArray[np.float64], shift: int) -
         job["accelerator_mu"], job["accelerator_sigma"] = log_noise(used.service.cv) if used else (0.0, 0.0)
         job["rank"] = 0.5, 0.95, 0.99, scenario.sla.percentile / 100
         tick_s[i], parts[i] = s.tick_s, s.mean_sub_requests
-        load[i] = rate * s.core_work_s * slowdown[-1] / system.cores, rate * s.accelerator_work_s / used.count if used else 0.0
+        load[i] = (
+            rate * s.core_work_s * slowdown[-1] / system.cores,
+            rate * s.accelerator_work_s / used.count if used else 0.0,
+        )
     return Tables(
         jobs=jobs,
         aliases=np.concatenate([table for _, table in aliases.values()]),

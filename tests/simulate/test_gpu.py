@@ -1,4 +1,4 @@
-"""The GPU kernel, compiled for this processor, against a literal twin on the same random numbers and against ``simulate``."""
+"""The GPU kernel, compiled for this processor, against a literal twin on the same random numbers and ``simulate``."""
 
 import heapq
 import shutil
@@ -201,7 +201,9 @@ def test_clock_survives_gaps_far_beyond_its_period(rho, contention, threshold):
 @needs_compiler
 def test_clock_does_not_drift_over_many_periods():
     """Ten thousand queries at constant gaps on an empty machine: each sees exactly its own service."""
-    made = scenario(cores=64, batch=64, rho=0.004, sizes=fixed_sizes(64), arrivals=Arrivals(process="renewal", gap_scv=0))
+    made = scenario(
+        cores=64, batch=64, rho=0.004, sizes=fixed_sizes(64), arrivals=Arrivals(process="renewal", gap_scv=0)
+    )
     sweep = simulate_many([made], queries=10_000, replications=1, device="host")
     service = float(made.system.service.seconds_at(64))
     # a service is rounded to a tick, 2^-18 of itself here
@@ -210,24 +212,35 @@ def test_clock_does_not_drift_over_many_periods():
 
 
 CASES = {
-    "split": dict(cores=16, batch=64, sizes=mlperf_sizes()),
-    "tiny batches": dict(cores=16, batch=3),
-    "many cores": dict(cores=128, batch=50, rho=0.9),
-    "one core": dict(cores=1, batch=100, rho=0.5),
-    "noise": dict(cores=16, batch=64, cv=0.5, sizes=production_sizes()),
-    "offload": dict(cores=8, batch=64, threshold=150, sizes=mlperf_sizes()),
-    "offload noise": dict(cores=8, batch=64, threshold=100, cv=0.3, devices=3),
-    "all offloaded": dict(cores=8, batch=64, threshold=1),
-    "bursty": dict(cores=8, batch=64, arrivals=Arrivals(process="renewal", gap_scv=3.0), rho=0.6),
-    "regular": dict(cores=8, batch=64, arrivals=Arrivals(process="renewal", gap_scv=0.3)),
-    "contention": dict(cores=16, batch=32, contention=Contention(busy=(1, 8, 16), factor=(1.0, 1.1, 1.4)), rho=0.5),
-    "contention noise": dict(cores=6, batch=50, contention=Contention(busy=(1, 6), factor=(1.0, 1.3)), cv=0.4, rho=0.5),
+    "split": {"cores": 16, "batch": 64, "sizes": mlperf_sizes()},
+    "tiny batches": {"cores": 16, "batch": 3},
+    "many cores": {"cores": 128, "batch": 50, "rho": 0.9},
+    "one core": {"cores": 1, "batch": 100, "rho": 0.5},
+    "noise": {"cores": 16, "batch": 64, "cv": 0.5, "sizes": production_sizes()},
+    "offload": {"cores": 8, "batch": 64, "threshold": 150, "sizes": mlperf_sizes()},
+    "offload noise": {"cores": 8, "batch": 64, "threshold": 100, "cv": 0.3, "devices": 3},
+    "all offloaded": {"cores": 8, "batch": 64, "threshold": 1},
+    "bursty": {"cores": 8, "batch": 64, "arrivals": Arrivals(process="renewal", gap_scv=3.0), "rho": 0.6},
+    "regular": {"cores": 8, "batch": 64, "arrivals": Arrivals(process="renewal", gap_scv=0.3)},
+    "contention": {
+        "cores": 16,
+        "batch": 32,
+        "contention": Contention(busy=(1, 8, 16), factor=(1.0, 1.1, 1.4)),
+        "rho": 0.5,
+    },
+    "contention noise": {
+        "cores": 6,
+        "batch": 50,
+        "contention": Contention(busy=(1, 6), factor=(1.0, 1.3)),
+        "cv": 0.4,
+        "rho": 0.5,
+    },
 }
 
 
 @needs_compiler
 def test_agrees_with_the_simulator_within_intervals():
-    """Independent random numbers, so differences are judged by the interval of a difference, at 99.9 % for 36 of them."""
+    """Independent random numbers, so differences are judged by the 99.9 % interval of a difference."""
     made = [scenario(**given) for given in CASES.values()]
     replications, queries = 12, 8_000
     sweep = simulate_many(made, queries=queries, replications=replications, seed=1, device="host")
