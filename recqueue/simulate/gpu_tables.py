@@ -158,7 +158,9 @@ def _check(scenario: Scenario) -> Policy:
     if getattr(scenario.arrivals, "law", "gamma") != "gamma":
         raise InputError("simulate_many: hyperexponential gaps; the GPU draws gamma gaps; use recqueue.simulate")
     if getattr(system, "dispatch", "central") != "central":
-        raise InputError("simulate_many: cores with private queues; the GPU has one queue for all; use dispatch 'central'")
+        raise InputError(
+            "simulate_many: cores with private queues; the GPU has one queue for all; use dispatch 'central'"
+        )
     if device is not None and device.max_fused_queries > 1 and policy.offload_threshold is not None:
         raise InputError(
             f"simulate_many: max_fused_queries {device.max_fused_queries}; the GPU launches one query at a time (1)"
