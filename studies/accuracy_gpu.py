@@ -2,7 +2,7 @@
 
 ``python -m studies.accuracy_gpu`` simulates the scenarios of :mod:`studies.accuracy` and writes
 ``studies/results/accuracy_reference_gpu.csv`` in the columns of the CPU's file, then says how far the two are apart in
-units of their joint standard error. Both are simulations of the same scenarios with different programs and random numbers.
+units of their joint standard error: the same scenarios by different programs on different random numbers.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def main() -> None:
             a, r = np.array(errors), np.array(relative)
             print(
                 f"{name}: {len(a)} scenarios, {np.mean(np.abs(a) < 1.96):.1%} within 1.96 standard errors, most "
-                f"{np.abs(a).max():.1f}; difference {np.median(r):+.3%} in the median, {np.mean(a > 0):.0%} above the CPU"
+                f"{np.abs(a).max():.1f}; difference {np.median(r):+.3%} in the median, {np.mean(a > 0):.0%} above"
             )
 
 
