@@ -2,7 +2,7 @@
 struct State {
     u32 *first;
 #if defined(RQ_BLOCK) && !defined(RQ_GLOBAL_STATE)
-    static const u32 stride = RQ_BLOCK;
+    enum : u32 { stride = RQ_BLOCK };
 #else
     u32 stride;
 #endif
