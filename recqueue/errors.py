@@ -9,6 +9,10 @@ class InputError(RecqueueError, ValueError):
     """A value from outside is not usable: says what was given, what is allowed and the likely fix."""
 
 
+class MissingDeviceError(RecqueueError):
+    """A computation was asked of a GPU, a driver or a compiler that this machine does not have."""
+
+
 class UnstableQueueError(RecqueueError):
     """The offered load is not below the number of servers, so no steady state exists."""
 
