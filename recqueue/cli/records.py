@@ -90,6 +90,7 @@ def performance_record(p: Performance, scenario: Scenario) -> dict[str, Any]:
         "items_per_s": p.qps * scenario.sizes.mean,
         "latency_s": p.latency_s,
         "interval_s": p.interval_s,
+        "error": p.error,
         "utilization": p.utilization,
         "offloaded": p.offloaded,
         "power_w": p.power_w,

@@ -36,6 +36,9 @@ class Performance:
         A sentence: "ok", or what is wrong, with numbers.
     stable : bool
         Whether a steady state exists.
+    error : mapping
+        Relative error that the formula's percentiles stay within in 95 of 100 scenarios like this, as found by
+        simulation (:doc:`accuracy`); empty where that was not measured, and a note says so (formula only).
     interval_s : mapping
         95 % confidence intervals of latencies (simulation only).
     queries : int or None
@@ -58,6 +61,7 @@ class Performance:
     meets_sla: bool | None
     status: str
     stable: bool = True
+    error: Mapping[str, float] = field(default_factory=dict)
     interval_s: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     queries: int | None = None
     sub_requests: int | None = None
