@@ -13,11 +13,11 @@ from recqueue.queueing import forkjoin
 from recqueue.queueing.forkjoin import Response
 from recqueue.serving.scenario import Scenario
 
-JUMP_WITHIN = 1.06
-"""A percentile is on a jump when a latency this factor to either side hardly moves the distribution function,"""
-JUMP_SHARE = 0.2
-"""by less than this share of the tail beyond the percentile. An exponential tail of which a third of the latency is the
-scale moves by 0.35."""
+JUMP_WITHIN = 1.08
+"""A percentile is on a jump when the distribution function hardly moves between it and this factor on either side,"""
+JUMP_SHARE = 0.02
+"""by less than this share of the tail beyond it. An exponential tail moves by so little when its scale is four times the
+latency, and a share so small is less than the formula's own error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,12 +117,14 @@ def expected_error(
 
 
 def on_jump(mixture: Sequence[tuple[float, Response]], p: float, latency_s: float) -> tuple[float, float] | None:
-    """Range of latencies that are all p-quantiles but for a tenth of the tail, where p is on a jump; else None.
+    """Range of latencies that are all p-quantiles but for a 50th of the tail, where p is on a jump; else None.
 
     With a few query sizes, hardly any wait and no noise the distribution function has steps. At the height of a step
     every latency along it is a percentile to within rounding, and neither a formula nor a simulation can say more.
     """
-    low, high = (forkjoin.distribution(mixture, latency_s * f) for f in (1 / JUMP_WITHIN, JUMP_WITHIN))
-    if high - low > JUMP_SHARE * (1 - p):
+    little = JUMP_SHARE * (1 - p)
+    above = forkjoin.distribution(mixture, latency_s * JUMP_WITHIN) - p
+    below = p - forkjoin.distribution(mixture, latency_s / JUMP_WITHIN)
+    if min(above, below) > little:
         return None
-    return forkjoin.quantile(mixture, p - 0.1 * (1 - p)), forkjoin.quantile(mixture, p + 0.1 * (1 - p))
+    return forkjoin.quantile(mixture, p - little), forkjoin.quantile(mixture, p + little)

@@ -139,7 +139,7 @@ def _jumps(
             low, high = between
             yield (
                 f"{name} lies on a jump: every latency from {low * 1e3:.3g} to {high * 1e3:.3g} ms is that percentile "
-                "but for a tenth of the queries beyond it; no longer simulation would tell them apart"
+                "but for one in fifty of the queries beyond it; no longer simulation would tell them apart"
             )
 
 
