@@ -398,7 +398,9 @@ def compare_all(count: int, *, workers: int, file: Path = REFERENCE) -> list[dic
         today = pool.map(rate_of, rounds, chunksize=16)
         same = [i for i, qps in zip(rounds, today, strict=True) if abs(qps / rounds[i][0]["qps"] - 1) < 1e-5]
         if len(same) < len(rounds):
-            print(f"left out: {len(rounds) - len(same)} scenarios whose measured profile is no longer the simulated one")
+            print(
+                f"left out: {len(rounds) - len(same)} scenarios whose measured profile is no longer the simulated one"
+            )
         return list(pool.map(compare, same, [combined(rounds[i]) for i in same], chunksize=16))
 
 

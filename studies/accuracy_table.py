@@ -101,7 +101,9 @@ def targets(rows: Rows) -> list[list[str]]:
     for key, (name, rank, limit) in itertools.product(("p95", "p99"), TARGETS):
         found = float(np.percentile(errors(good, key), rank))
         verdict = "reached" if found <= limit else "**missed**"
-        lines.append([f"{name} of the absolute error of {key}", f"<= {100 * limit:g} %", f"{100 * found:.2f} %", verdict])
+        lines.append(
+            [f"{name} of the absolute error of {key}", f"<= {100 * limit:g} %", f"{100 * found:.2f} %", verdict]
+        )
     share = 1 - len(good) / len(rows)
     verdict = "reached" if share <= MOST_FLAGGED else "**missed**"
     return [*lines, ["scenarios flagged", f"<= {100 * MOST_FLAGGED:g} %", f"{100 * share:.2f} %", verdict]]
@@ -176,9 +178,7 @@ def draw(rows: Rows, axes: Sequence[Axes]) -> None:
     cells = error_map(rows, [])["cells"]
     sides = list(itertools.product(CELLS["sub_requests"], CELLS["cv"]))
     for ax, key in zip(axes, ("p95", "p99"), strict=True):
-        found = {
-            (c["up_to"]["utilization"], c["up_to"]["sub_requests"], c["up_to"]["cv"]): c for c in cells
-        }
+        found = {(c["up_to"]["utilization"], c["up_to"]["sub_requests"], c["up_to"]["cv"]): c for c in cells}
         value = np.array([[100 * found[u, *s]["error"][key]["95"] for s in sides] for u in CELLS["utilization"]])
         ax.imshow(value, origin="lower", aspect="auto", cmap="Blues", vmin=0, vmax=4)
         for (i, j), v in np.ndenumerate(value):

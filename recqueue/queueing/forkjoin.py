@@ -92,9 +92,7 @@ class SplitQueries:
         points = np.exp(np.sqrt(np.log1p(cv2))[:, None] * np.sqrt(3.0) * np.array([-1.0, 0.0, 1.0]))
         weights = np.array([1, 4, 1]) / 6
         points /= (points @ weights)[:, None]
-        return Work(
-            np.outer(self.probability, weights).reshape(-1), (mean[:, None] * points).reshape(-1)
-        )
+        return Work(np.outer(self.probability, weights).reshape(-1), (mean[:, None] * points).reshape(-1))
 
     def scaled(self, factor: float) -> SplitQueries:
         """The same with every service time multiplied by ``factor``."""
@@ -147,7 +145,9 @@ class Response:
     def _levels(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Starts, slowdowns and weights of the levels; levels that differ by little of the noise are one."""
         starts, slow = self._start_quantiles, self.slowdown
-        moved = np.abs(np.diff(starts, axis=1)).max(axis=0) / (max(_ALIKE * self.queries.cv, 1e-3) * self.queries.full_s)
+        moved = np.abs(np.diff(starts, axis=1)).max(axis=0) / (
+            max(_ALIKE * self.queries.cv, 1e-3) * self.queries.full_s
+        )
         if slow is not None:
             moved = moved + np.abs(np.diff(slow, axis=1)).max(axis=0) / max(_ALIKE * self.queries.cv, 1e-3)
         group = np.concatenate(([0], np.cumsum(moved))).astype(np.int64)
@@ -212,15 +212,33 @@ class Response:
         starts, slow, weights = self._levels
         start, last_s = self._last_starts
         low, high, a = self._places[0]
-        # Sum of the logarithms over all sub-requests up to each tabulated one; those in between by the trapezoid rule.
         more, cv, last_more_s, last_cv = self._noise
-        log_done = _log_lognormal(((t - starts) / (q.full_s * slow) + more) / (1 + more), cv)
+        # Levels so low that all is done, or so high that nothing has started, need no evaluation.
+        done = int(np.searchsorted(starts[-1], t - self._longest_s))
+        some = slice(done, int(np.searchsorted(starts[0], t)))
+        if some.stop <= some.start:
+            return float(weights[:done].sum())
+        if self.slowdown is not None:
+            slow, last_s = slow[:, some], last_s[:, some]
+        # Sum of the logarithms over all sub-requests up to each tabulated one; those in between by the trapezoid rule.
+        log_done = _log_lognormal(((t - starts[:, some]) / (q.full_s * slow) + more) / (1 + more), cv)
         gaps = np.diff(self.positions)[:, None]
         steps = gaps * (log_done[1:] + log_done[:-1]) / 2 + (log_done[1:] - log_done[:-1]) / 2
         up_to = np.concatenate((log_done[:1], log_done[:1] + np.cumsum(steps, axis=0)))
-        before = np.where(q.full[:, None] > 0, (1 - a) * up_to[low] + a * up_to[high], 0.0)
-        done = np.exp(_log_lognormal((t - start + last_more_s) / (last_s + last_more_s), last_cv) + before)
-        return float(q.probability @ (done @ weights))
+        before = up_to[low] if np.array_equal(low, high) else (1 - a) * up_to[low] + a * up_to[high]
+        before[q.full == 0] = 0.0
+        in_time = np.exp(_log_lognormal((t - start[:, some] + last_more_s) / (last_s + last_more_s), last_cv) + before)
+        return float(weights[:done].sum() + (q.probability @ in_time) @ weights[some])
+
+    @cached_property
+    def _longest_s(self) -> float:
+        """Seconds from its start within which any sub-request is done, but for 1e-9."""
+        more, cv, last_more_s, last_cv = self._noise
+        slow = 1.0 if self.slowdown is None else float(self.slowdown.max())
+        last_s = self.queries.last_s[:, None]
+        full = self.queries.full_s * ((1 + more) * np.exp(6 * np.sqrt(np.log1p(cv**2))) - more)
+        last = (last_s + last_more_s) * np.exp(6 * np.sqrt(np.log1p(last_cv**2))) - last_more_s
+        return slow * float(max(full.max(), last.max()))
 
     def sf(self, t: float) -> float:
         """Probability that a query takes longer than ``t`` seconds."""
@@ -249,15 +267,11 @@ class Response:
         return total
 
     @property
-    def guess(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Responses of the kinds at the median of the starts and without noise, and their probabilities."""
-        starts, slow, weights = self._levels
-        at = int(np.searchsorted(np.cumsum(weights), 0.5))
-        start, last_s = self._last_starts
-        low, high, a = self._places[0]
-        full = (1 - a[:, 0]) * starts[low, at] + a[:, 0] * starts[high, at] + self.queries.full_s * slow[0, min(at, slow.shape[1] - 1)]
-        last = start[:, at] + np.broadcast_to(last_s, start.shape)[:, at]
-        return np.where(self.queries.full > 0, np.maximum(full, last), last), self.queries.probability
+    def idle(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Response of each kind on idle servers and without noise, and its probability."""
+        q, k = self.queries, self.servers
+        last = (q.full // k) * q.full_s + q.last_s
+        return np.maximum(last, (-(-q.full // k)) * q.full_s), q.probability
 
     def _between(self, position: NDArray[np.int64]) -> _Between:
         """Rows around each position and the weight of the upper one, shape (positions, 1)."""
@@ -294,9 +308,9 @@ class Response:
 
 _Array = NDArray[np.float64]
 _Between = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
-_ALIKE = 0.2
+_ALIKE = 0.3
 """Levels whose starts differ by less than this share of the standard deviation of a service are followed as one; what
-is lost of the variance of the starts is a 12th of its square, a 300th of that of a service."""
+is lost of the variance of the starts is a 12th of its square, less than a hundredth of that of a service."""
 _NEVER = -200.0
 """Logarithm of a probability of 0, near enough."""
 
@@ -374,7 +388,7 @@ def response(
     Tijms (2003), chapter 9, for M^X/D/k; stretching by the pooled server is recqueue's own, with errors in the accuracy
     table of the documentation.
     """
-    exact = queries.cv == 0 and gap_scv == 1 and np.all(np.isin(queries.last_s / queries.full_s, (1.0,)))
+    exact = queries.cv == 0 and gap_scv == 1 and bool(np.all(queries.last_s == queries.full_s))
     table = start_times(
         queries.quanta,
         rate,
@@ -408,16 +422,17 @@ def quantile(mixture: Sequence[tuple[float, Response]], p: float) -> float:
     Distributions are mixed, never percentiles: the root of :math:`\sum_i w_i P(R_i \le t) = p`.
     """
 
-    guesses = [(w, *r.guess) for w, r in mixture]
+    guesses = [(w, *r.idle) for w, r in mixture]
     times = np.concatenate([t for _, t, _ in guesses])
     shares = np.concatenate([w * share for w, _, share in guesses])
     order = np.argsort(times)
     at = min(int(np.searchsorted(np.cumsum(shares[order]), p)), len(order) - 1)
-    return _root(partial(distribution, mixture), p, float(times[order[at]]))
+    noise = max(r.queries.cv for _, r in mixture)
+    return _root(partial(distribution, mixture), p, float(times[order[at]]) * (1 + noise))
 
 
 def _root(cdf: Callable[[float], float], p: float, guess: float, *, relative: float = 1e-6) -> float:
-    """Smallest t, to a relative 1e-6, with ``cdf(t) >= p``: false position on the logarithm of the tail.
+    """Smallest t with ``cdf(t) >= p``, to 1e-6 of t or of the tail: false position on the logarithm of the tail.
 
     Tails are nearly exponential, so a straight line through two points of the logarithm lands close (the Illinois
     rule keeps either end moving); three steps that have not shrunk the bracket to a third are followed by a halving.
@@ -428,7 +443,7 @@ def _root(cdf: Callable[[float], float], p: float, guess: float, *, relative: fl
         return float(goal - np.log(max(1.0 - cdf(t), 1e-14)))
 
     low, f_low, high, f_high = 0.0, float(goal), np.inf, np.inf
-    t, width, side = guess, np.inf, 0
+    before, f_before, t, width, side = 0.0, f_low, guess, np.inf, 0
     for count in range(1, 200):
         f = gap(t)
         if abs(f) < relative and count > 1:
@@ -438,13 +453,14 @@ def _root(cdf: Callable[[float], float], p: float, guess: float, *, relative: fl
             f_low = f_low / 2 if side == 1 else f_low
             side = 1
         else:
-            low, f_low = t, f
+            before, f_before, low, f_low = low, f_low, t, f
             f_high = f_high / 2 if side == -1 else f_high
             side = -1
         if high - low <= relative * low:
             return high
         if np.isinf(high):
-            t *= 1.15 if f > -2 else 1.6
+            rise = (f_low - f_before) / (low - before)
+            t *= 1.6 if rise <= 0 else min(max(1.02 - f / rise / t, 1.05), 2.0)
         elif count % 4 == 0 and high - low > width / 3:
             t = (low + high) / 2
         else:

@@ -180,7 +180,7 @@ def start_times(
         :math:`\min(x - 1, k) - \rho k \min(t / D, 1)` took one at once.
     coarse : bool
         Tabulate a table of fewer entries: 8 instead of 16 times in each service, places and services beyond the first
-        24 about 6 % apart, tail to 1e-7.
+        16 about 8 % apart, tail to 1e-7.
 
     Returns
     -------
@@ -208,7 +208,7 @@ def start_times(
     present = np.fft.irfft(rows, size)[:, : size // 2]
     total = np.minimum(np.cumsum(np.maximum(present, 0.0, out=present), axis=1, out=present), 1.0)
 
-    places = spread_positions(positions, dense=24, step=0.06) if coarse else spread_positions(positions)
+    places = spread_positions(positions, dense=16, step=0.08) if coarse else spread_positions(positions)
     rounds = (size // 2) // servers
     if np.isfinite(horizon_s):
         rounds = min(rounds, int(horizon_s / service_s) + 2)
@@ -216,7 +216,7 @@ def start_times(
     ends[: positions // servers] = 0.0
     done = 1 - 10 * tail if coarse else 1 - 1e-9
     rounds = max(1, min(rounds, int(np.searchsorted(ends, done)) + 1))
-    m = spread_positions(rounds, dense=24, step=0.06) if coarse else np.arange(1, rounds + 1)
+    m = spread_positions(rounds, dense=16, step=0.08) if coarse else np.arange(1, rounds + 1)
     # Times as (m - 1) + s / steps services; the left limit of the next service stands a hair before it.
     within = np.append(np.arange(steps) / steps, 1 - _BEFORE)
     times = ((m - 1)[:, None] + within).reshape(-1)

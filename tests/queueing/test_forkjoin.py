@@ -136,8 +136,8 @@ def test_quantile_inverts_the_distribution_also_of_a_mixture(q, servers, rho, p)
     def cdf(s):
         return sum(w * r.cdf(s) for w, r in parts)
 
-    # the root is bracketed to a relative 1e-5 of the time; the distribution may jump there (constant service)
-    assert cdf(t * (1 - 3e-5)) - 1e-9 <= p <= cdf(t * (1 + 3e-5)) + 1e-9
+    # the root is found to 1e-6 of the time or of the tail; the distribution may jump there, or be flat
+    assert cdf(t * (1 - 2e-6)) - 2e-6 * (1 - p) <= p <= cdf(t * (1 + 2e-6)) + 2e-6 * (1 - p)
 
 
 @pytest.mark.parametrize("rho", [0.3, 0.9])
