@@ -21,7 +21,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +31,19 @@ from scipy.special import stdtrit
 from recqueue.analysis.accuracy import features, on_jump
 from recqueue.analysis.pools import Costs, mixture
 from recqueue.profiles import LatencyCurve, available, load
-from recqueue.serving import Accelerator, Policy, Scenario, Sla, System
 from recqueue.queueing import forkjoin
+from recqueue.serving import Accelerator, Policy, Scenario, Sla, System
 from recqueue.simulate.experiment import WARM_UP_SHARE, offered_load, run_once
 from recqueue.simulate.streams import Streams, arrival_times_s, query_items, spawn
-from recqueue.workload import POISSON, QuerySizes, fixed_sizes, lognormal_sizes, mlperf_sizes, production_sizes
-from recqueue.workload import sizes_from_pmf
+from recqueue.workload import (
+    POISSON,
+    QuerySizes,
+    fixed_sizes,
+    lognormal_sizes,
+    mlperf_sizes,
+    production_sizes,
+    sizes_from_pmf,
+)
 from studies.record import RESULTS, command_line, save_record
 
 REFERENCE = RESULTS / "accuracy_reference.csv"
@@ -281,7 +288,7 @@ def first_queries(index: int) -> int:
     """Queries of each replication in the first round: enough for the start to be forgotten, within the memory."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        case, scenario = draw(index)
+        _, scenario = draw(index)
         assert scenario.policy is not None
         busiest = max(offered_load(scenario, scenario.policy, scenario.qps or 0.0))
     memory = 2 * (1 + scenario.sizes.scv) / (1 - busiest) ** 2

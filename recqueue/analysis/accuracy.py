@@ -16,8 +16,8 @@ from recqueue.serving.scenario import Scenario
 JUMP_WITHIN = 1.08
 """A percentile is on a jump when the distribution function hardly moves between it and this factor on either side,"""
 JUMP_SHARE = 0.02
-"""by less than this share of the tail beyond it. An exponential tail moves by so little when its scale is four times the
-latency, and a share so small is less than the formula's own error."""
+"""by less than this share of the tail beyond it. An exponential tail moves by so little when its scale is four times
+the latency, and a share so small is less than the formula's own error."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -145,11 +145,10 @@ class Response:
     def _levels(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Starts, slowdowns and weights of the levels; levels that differ by little of the noise are one."""
         starts, slow = self._start_quantiles, self.slowdown
-        moved = np.abs(np.diff(starts, axis=1)).max(axis=0) / (
-            max(_ALIKE * self.queries.cv, 1e-3) * self.queries.full_s
-        )
+        alike = max(_ALIKE * self.queries.cv, 1e-3)
+        moved = np.abs(np.diff(starts, axis=1)).max(axis=0) / (alike * self.queries.full_s)
         if slow is not None:
-            moved = moved + np.abs(np.diff(slow, axis=1)).max(axis=0) / max(_ALIKE * self.queries.cv, 1e-3)
+            moved = moved + np.abs(np.diff(slow, axis=1)).max(axis=0) / alike
         group = np.concatenate(([0], np.cumsum(moved))).astype(np.int64)
         first = np.flatnonzero(np.diff(group, prepend=-1))
         weights = np.add.reduceat(LEVEL_WEIGHTS, first)
@@ -261,9 +260,9 @@ class Response:
         edges = [0.0, *(self.quantile(p) for p in (0.01, 0.6, 0.97, 1 - 1e-5))]
         nodes, weights = np.polynomial.legendre.leggauss(10)
         total = 0.0
-        for a, b in pairwise(edges):
-            tail = [self.sf(float(t)) for t in a + (b - a) * (nodes + 1) / 2]
-            total += float(weights @ tail) * (b - a) / 2
+        for begin, end in pairwise(edges):
+            tail = [self.sf(float(t)) for t in begin + (end - begin) * (nodes + 1) / 2]
+            total += float(weights @ tail) * (end - begin) / 2
         return total
 
     @property
@@ -299,10 +298,7 @@ class Response:
         low, high, a = place
         times, cdf, last, apart = self._rows
         left = np.interp(np.minimum(t, last[low]) + apart * low, times, cdf)
-        if np.array_equal(low, high):
-            right = left
-        else:
-            right = np.interp(np.minimum(t, last[high]) + apart * high, times, cdf)
+        right = np.interp(np.minimum(t, last[high]) + apart * high, times, cdf)
         return np.asarray(np.where(t < 0, 0.0, left + (right - left) * a[:, 0]))
 
 
@@ -421,7 +417,6 @@ def quantile(mixture: Sequence[tuple[float, Response]], p: float) -> float:
 
     Distributions are mixed, never percentiles: the root of :math:`\sum_i w_i P(R_i \le t) = p`.
     """
-
     guesses = [(w, *r.idle) for w, r in mixture]
     times = np.concatenate([t for _, t, _ in guesses])
     shares = np.concatenate([w * share for w, _, share in guesses])

@@ -252,9 +252,9 @@ def _ended_early(cv: float, services: int, steps: int) -> NDArray[np.float64]:
     """
     t = np.arange(services)[:, None] + np.append(np.arange(steps) / steps, 1 - _BEFORE)
     rhythm = int(np.ceil(min(0.25 / cv**2, services, 64)))
-    w = np.arange(1, 2 * rhythm + 1)[:, None, None]
+    w = np.arange(1.0, 2 * rhythm + 1)[:, None, None]
     mean = t - 0.5 + cv**2 / 2
     mean[:rhythm] = lognormal_cdf(t[:rhythm], w, cv / np.sqrt(w)).sum(axis=0)
-    early = mean - np.floor(t)
+    early: NDArray[np.float64] = mean - np.floor(t)
     early.setflags(write=False)
     return early
