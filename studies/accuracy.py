@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import time
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +32,7 @@ from scipy.special import stdtrit
 
 from recqueue.analysis.accuracy import features, on_jump
 from recqueue.analysis.pools import Costs, mixture
-from recqueue.profiles import LatencyCurve, available, load
+from recqueue.profiles import LatencyCurve, available, hardware, load
 from recqueue.queueing import forkjoin
 from recqueue.serving import Accelerator, Policy, Scenario, Sla, System
 from recqueue.simulate.experiment import WARM_UP_SHARE, offered_load, run_once
@@ -47,6 +49,8 @@ from recqueue.workload import (
 from studies.record import RESULTS, command_line, save_record
 
 REFERENCE = RESULTS / "accuracy_reference.csv"
+PROFILES = RESULTS / "accuracy_profiles.json"
+"""Measured service times as they were when the scenarios were simulated."""
 SCENARIOS = 2000
 SEED = 2026
 REPLICATIONS = 24
@@ -146,11 +150,31 @@ def _sizes(rng: np.random.Generator) -> tuple[str, QuerySizes]:
             return kind, fixed_sizes(int(rng.integers(10, 1001)))
 
 
+@cache
+def _profiles() -> dict[str, list[dict[str, list[float]]]]:
+    profiles: dict[str, list[dict[str, list[float]]]] = json.loads(PROFILES.read_text())
+    return profiles
+
+
+def freeze_profiles() -> None:
+    """Keep the packaged profiles of today for the study: fitted again later, they would be other scenarios."""
+    found: dict[str, list[dict[str, object]]] = {"cpu": [], "gpu": []}
+    for model, device, _ in available():
+        curve = load(model, device).service
+        kind = "gpu" if hardware(device).kind == "gpu" else "cpu"
+        found[kind].append({"of": f"{model} on {device}", "items": curve.items, "seconds": curve.seconds})
+    PROFILES.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def _measured(kind: str, rng: np.random.Generator, cv: float) -> LatencyCurve:
+    curves = _profiles()[kind]
+    curve = curves[rng.integers(len(curves))]
+    return LatencyCurve(items=tuple(int(b) for b in curve["items"]), seconds=tuple(curve["seconds"]), cv=cv)
+
+
 def _curve(rng: np.random.Generator, service: str, cv: float) -> LatencyCurve:
     if service == "measured":
-        cpu = [(m, h) for m, h, _ in available() if h not in ("h200", "t4")]
-        measured = load(*cpu[rng.integers(len(cpu))]).service
-        return LatencyCurve(items=measured.items, seconds=measured.seconds, cv=cv)
+        return _measured("cpu", rng, cv)
     b = np.array([1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096])
     setup = {"affine, small setup": (1, 20), "affine, large setup": (50, 500), "sublinear": (1, 20)}[service]
     power = float(rng.uniform(0.5, 0.9)) if service == "sublinear" else 1.0
@@ -162,9 +186,7 @@ def _accelerator(rng: np.random.Generator, sizes: QuerySizes, threshold: int) ->
     """Its speed is set later; its shape is a measured one or a setup of some hundred items and so much an item."""
     cv, count = float(rng.choice([0.0, 0.1, 0.2])), int(rng.choice([1, 1, 1, 2]))
     if rng.random() < 0.5:
-        gpu = [(m, h) for m, h, _ in available() if h in ("h200", "t4")]
-        measured = load(*gpu[rng.integers(len(gpu))]).service
-        curve = LatencyCurve(items=measured.items, seconds=measured.seconds, cv=cv)
+        curve = _measured("gpu", rng, cv)
     else:
         setup = float(rng.uniform(30, 300))
         curve = LatencyCurve(items=(1, 4096), seconds=(ITEM_S * (setup + 1), ITEM_S * (setup + 4096)), cv=cv)
@@ -277,7 +299,7 @@ def combined(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Estimates of all rounds of one scenario together, weighted by their queries, with their half-widths."""
     weight = np.array([r["queries"] for r in rounds])
     weight = weight / weight.sum()
-    found = {"queries": float(sum(r["queries"] for r in rounds))}
+    found = {"qps": rounds[0]["qps"], "queries": float(sum(r["queries"] for r in rounds))}
     for name in (*LEVELS, "mean"):
         found[f"{name}_s"] = float(weight @ [r[f"{name}_s"] for r in rounds])
         found[f"{name}_half_s"] = float(np.sqrt(weight**2 @ np.square([r[f"{name}_half_s"] for r in rounds])))
@@ -381,6 +403,8 @@ def compare(index: int, reference: Mapping[str, float]) -> dict[str, object]:
         parts = mixture(scenario, scenario.policy, scenario.qps, Costs.of(scenario))
         loads = offered_load(scenario, scenario.policy, scenario.qps)
     read_at = features(scenario, parts, max(loads))
+    if abs(scenario.qps / reference["qps"] - 1) > 1e-5:
+        raise SystemExit(f"scenario {index} is no longer the one that was simulated; simulate again into a new file")
     row: dict[str, object] = {**vars(case), "offload_from": scenario.policy.offload_threshold, "qps": scenario.qps}
     row |= {name: read_at[name] for name in ("utilization", "sub_requests", "max_items", "accelerators")}
     row |= {"queries": int(reference["queries"]), "flagged": ""}
@@ -425,6 +449,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     step = parser.add_mutually_exclusive_group(required=True)
     step.add_argument("--simulate", action="store_true", help="append rounds of simulation to --reference")
+    step.add_argument("--freeze-profiles", action="store_true", help="take the packaged profiles of today")
     step.add_argument("--formula-only", action="store_true", help="compare the formula with --reference")
     parser.add_argument("--seconds", type=float, default=180.0, help="budget of --simulate")
     parser.add_argument("--count", type=int, default=SCENARIOS)
@@ -432,6 +457,9 @@ def main() -> None:
     parser.add_argument("--shard", default="0/1", help="i/n: scenarios i, i + n, ... of a run spread over machines")
     parser.add_argument("--reference", type=Path, default=REFERENCE)
     options = parser.parse_args()
+    if options.freeze_profiles:
+        freeze_profiles()
+        return
     if options.simulate:
         simulate_all(
             options.count,

@@ -174,7 +174,7 @@ def _scenario(r: dict[str, str]) -> list[str]:
 
 
 def draw(rows: Rows, axes: Sequence[Axes]) -> None:
-    """Draw the error map: 95th percentile of the absolute error of p95 and of p99 (%), and the scenarios in each cell."""
+    """Draw the error map: 95th percentile of the absolute error of p95 and of p99, and the scenarios in each cell."""
     cells = error_map(rows, [])["cells"]
     sides = list(itertools.product(CELLS["sub_requests"], CELLS["cv"]))
     for ax, key in zip(axes, ("p95", "p99"), strict=True):

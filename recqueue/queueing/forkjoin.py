@@ -288,7 +288,7 @@ class Response:
         times = np.broadcast_to(self.times_s, self.start_cdf.shape)
         if self.later_s.any():
             times = times + np.interp(self.start_cdf, self.start_cdf[0], self.later_s)
-            times = np.maximum.accumulate(np.maximum.accumulate(times, axis=1), axis=0)
+            times = np.maximum.accumulate(times, axis=1)
         apart = 1.5 * float(times.max()) + self.queries.full_s
         rows = apart * np.arange(len(self.positions))[:, None]
         return (times + rows).reshape(-1), self.start_cdf.reshape(-1), times[:, -1], apart
@@ -395,16 +395,25 @@ def response(
         own_cv=queries.cv,
         coarse=True,
     )
-    later = np.zeros(len(table.times_s))
-    wait_cdf = table.cdf[0]
-    if not exact and wait_cdf[0] < 1 - 1e-9:
-        tail = (1 - wait_cdf) / (1 - wait_cdf[0])
-        square = 2 * queries.work.residual_mean_s * queries.work_mean_s
-        factor = max(1 + (gap_scv - 1) * queries.work_mean_s**2 / square, 0.05)
-        utilization = rate * queries.work_mean_s / servers
-        ratio = stretch(queries.work, queries.quanta_work, utilization, tail, variance_factor=factor)
-        later = np.maximum.accumulate(table.times_s * ratio) - table.times_s
-    return Response(queries, table.positions, table.times_s, table.cdf, later, servers)
+    times, cdf = table.times_s, table.cdf
+    if exact or cdf[0, 0] > 1 - 1e-9:
+        return Response(queries, table.positions, times, cdf, np.zeros(len(times)), servers)
+    if queries.cv == 0:
+        # A jump belongs to those who need not wait, up to their level; what stretches the rest must not tilt it.
+        jump = np.flatnonzero(np.diff(times) < 1e-6 * queries.full_s) + 1
+        level = np.clip(cdf[0, 0], cdf[:, jump - 1], cdf[:, jump])
+        times, cdf = np.insert(times, jump, times[jump]), np.insert(cdf, jump, level, axis=1)
+    square = 2 * queries.work.residual_mean_s * queries.work_mean_s
+    factor = max(1 + (gap_scv - 1) * queries.work_mean_s**2 / square, 0.05)
+    ratio = stretch(
+        queries.work,
+        queries.quanta_work,
+        rate * queries.work_mean_s / servers,
+        (1 - cdf[0]) / (1 - cdf[0, 0]),
+        variance_factor=factor,
+    )
+    later = np.maximum.accumulate(times * ratio) - times
+    return Response(queries, table.positions, times, cdf, later, servers)
 
 
 def distribution(mixture: Sequence[tuple[float, Response]], t: float) -> float:
