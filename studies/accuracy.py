@@ -158,10 +158,10 @@ def _profiles() -> dict[str, list[dict[str, list[float]]]]:
 
 def freeze_profiles() -> None:
     """Keep the packaged profiles of today for the study: fitted again later, they would be other scenarios."""
-    found: dict[str, list[dict[str, object]]] = {"cpu": [], "gpu": []}
+    found: dict[str, list[dict[str, object]]] = {"cpu": [], "accelerator": []}
     for model, device, _ in available():
         curve = load(model, device).service
-        kind = "gpu" if hardware(device).kind == "gpu" else "cpu"
+        kind = hardware(device).kind
         found[kind].append({"of": f"{model} on {device}", "items": curve.items, "seconds": curve.seconds})
     PROFILES.write_text(json.dumps(found, indent=1) + "\n")
 
@@ -186,7 +186,7 @@ def _accelerator(rng: np.random.Generator, sizes: QuerySizes, threshold: int) ->
     """Its speed is set later; its shape is a measured one or a setup of some hundred items and so much an item."""
     cv, count = float(rng.choice([0.0, 0.1, 0.2])), int(rng.choice([1, 1, 1, 2]))
     if rng.random() < 0.5:
-        curve = _measured("gpu", rng, cv)
+        curve = _measured("accelerator", rng, cv)
     else:
         setup = float(rng.uniform(30, 300))
         curve = LatencyCurve(items=(1, 4096), seconds=(ITEM_S * (setup + 1), ITEM_S * (setup + 4096)), cv=cv)
@@ -317,8 +317,11 @@ def first_queries(index: int) -> int:
     return int(np.clip(15 * memory, 4_000, _most_queries(index)))
 
 
+@cache
 def _most_queries(index: int) -> int:
-    _, scenario = draw(index)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _, scenario = draw(index)
     assert scenario.policy is not None
     n = np.arange(len(scenario.sizes.pmf))
     local = n < (scenario.policy.offload_threshold or len(n))
@@ -332,65 +335,79 @@ def width(rounds: Sequence[Mapping[str, float]]) -> float:
     return max(found["p95_half_s"] / found["p95_s"], found["p99_half_s"] / found["p99_s"] / 2)
 
 
+@dataclass(frozen=True)
+class Progress:
+    """How far the simulation of a scenario is: relative half-width, queries and core-seconds so far, rounds."""
+
+    width: float
+    queries: float
+    seconds: float
+    rounds: int
+
+    @staticmethod
+    def of(rounds: Sequence[Mapping[str, float]]) -> Progress:
+        """From all rounds of a scenario."""
+        return Progress(
+            width(rounds), sum(r["queries"] for r in rounds), sum(r["seconds"] for r in rounds), len(rounds)
+        )
+
+
 def simulate_all(count: int, *, seconds: float, workers: int, file: Path = REFERENCE, shard: str = "0/1") -> None:
     """Run rounds until every interval is narrow or the time is over; each is appended to ``file`` as it ends."""
     ends = time.perf_counter() + seconds
     mine, shards = (int(s) for s in shard.split("/"))
+    indices = range(mine, count, shards)
     rounds = read_rounds(file)
+    progress = {i: Progress.of(rounds[i]) for i in indices if i in rounds}
     new = not file.exists()
     with file.open("a", newline="") as text, ProcessPoolExecutor(workers) as pool:
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         if new:
             writer.writeheader()
-        todo = [i for i in range(mine, count, shards) if i not in rounds]
-        longest = pool.map(first_queries, todo, chunksize=16)
-        jobs: Iterator[tuple[int, int, int]] = ((i, n, 0) for i, n in zip(todo, longest, strict=True))
+        todo = [i for i in indices if i not in progress]
+        lengths = pool.map(first_queries, todo, chunksize=16)
+        jobs: Iterator[tuple[int, int, int]] = ((i, n, 0) for i, n in zip(todo, lengths, strict=True))
         running: set[Future[dict[str, float | int]]] = set()
         busy: set[int] = set()
-        while time.perf_counter() < ends:
-            while len(running) < workers + 1:
-                job = next(jobs, None) or _next(rounds, busy, range(mine, count, shards), ends)
+        while (left := ends - time.perf_counter()) > 0:
+            while len(running) < workers + 2:
+                job = next(jobs, None) or _next(progress, busy, left)
                 if job is None:
                     break
                 busy.add(job[0])
                 running.add(pool.submit(simulate_round, *job))
             if not running:
                 break
-            done, running = wait(running, timeout=max(0.0, ends - time.perf_counter()), return_when=FIRST_COMPLETED)
+            done, running = wait(running, timeout=left, return_when=FIRST_COMPLETED)
             for result in done:
                 row = result.result()
-                busy.discard(int(row["index"]))
-                rounds[int(row["index"])].append({k: float(v) for k, v in row.items()})
+                index = int(row["index"])
+                rounds[index].append({k: float(v) for k, v in row.items()})
+                progress[index] = Progress.of(rounds[index])
+                busy.discard(index)
                 writer.writerow({k: f"{v:.7g}" if isinstance(v, float) else v for k, v in row.items()})
             text.flush()
         for rest in running:
             rest.cancel()
 
 
-def _next(
-    rounds: Mapping[int, Sequence[Mapping[str, float]]], busy: set[int], indices: range, ends: float
-) -> tuple[int, int, int] | None:
+def _next(progress: Mapping[int, Progress], busy: set[int], left_s: float) -> tuple[int, int, int] | None:
     """The next round: first whatever is wider than ``WIDE``, the widest first; then whatever is soonest narrow."""
-    left = max(ends - time.perf_counter() - 1, 0.0)
-    best: tuple[float, int, int] | None = None
-    for i in indices:
-        if i in busy or not rounds.get(i):
+    best: tuple[float, int, float] | None = None
+    for index, p in progress.items():
+        if index in busy or p.width <= NARROW:
             continue
-        now = width(rounds[i])
-        if now <= NARROW:
-            continue
-        so_far = sum(r["queries"] for r in rounds[i])
-        speed = so_far / sum(r["seconds"] for r in rounds[i])
-        goal = WIDE if now > WIDE else NARROW
-        wanted = so_far * min(1.1 * (now / goal) ** 2 - 1, 4.0)
-        queries = int(min(wanted, speed * left) / REPLICATIONS)
-        rank = -now if now > WIDE else wanted / speed
+        goal = WIDE if p.width > WIDE else NARROW
+        wanted = p.queries * min(1.1 * (p.width / goal) ** 2 - 1, 4.0)
+        speed = p.queries / p.seconds
+        rank = -p.width if p.width > WIDE else wanted / speed
+        queries = min(wanted, speed * (left_s - 1)) / REPLICATIONS
         if queries >= 2_000 and (best is None or rank < best[0]):
-            best = rank, i, queries
+            best = rank, index, queries
     if best is None:
         return None
     _, index, queries = best
-    return index, min(queries, _most_queries(index)), len(rounds[index])
+    return index, min(int(queries), _most_queries(index)), progress[index].rounds
 
 
 def compare(index: int, reference: Mapping[str, float]) -> dict[str, object]:
@@ -420,28 +437,10 @@ def compare(index: int, reference: Mapping[str, float]) -> dict[str, object]:
 
 
 def compare_all(count: int, *, workers: int, file: Path = REFERENCE) -> list[dict[str, object]]:
-    """Rows of all scenarios that were simulated as they are drawn today.
-
-    Scenarios on a measured profile that was fitted again since are other scenarios, and are left out.
-    """
+    """Rows of all scenarios that were simulated."""
     rounds = {i: r for i, r in sorted(read_rounds(file).items()) if i < count}
     with ProcessPoolExecutor(workers) as pool:
-        today = pool.map(rate_of, rounds, chunksize=16)
-        same = [i for i, qps in zip(rounds, today, strict=True) if abs(qps / rounds[i][0]["qps"] - 1) < 1e-5]
-        if len(same) < len(rounds):
-            print(
-                f"left out: {len(rounds) - len(same)} scenarios whose measured profile is no longer the simulated one"
-            )
-        return list(pool.map(compare, same, [combined(rounds[i]) for i in same], chunksize=16))
-
-
-def rate_of(index: int) -> float:
-    """Queries per second of a scenario, by which it is known again."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        qps = draw(index)[1].qps
-    assert qps is not None
-    return qps
+        return list(pool.map(compare, rounds, [combined(r) for r in rounds.values()], chunksize=16))
 
 
 def main() -> None:
