@@ -92,6 +92,7 @@ def performance_record(p: Performance, scenario: Scenario) -> dict[str, Any]:
         "latency_s": p.latency_s,
         "interval_s": p.interval_s,
         "breakdown_s": p.breakdown_s,
+        "error": p.error,
         "utilization": p.utilization,
         "offloaded": p.offloaded,
         "power_w": p.power_w,

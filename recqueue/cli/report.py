@@ -128,6 +128,13 @@ def _load(p: Performance) -> str:
     )
 
 
+def _error(p: Performance) -> list[tuple[str, str | Text]]:
+    if not p.error:
+        return []
+    within = ", ".join(f"{name} {100 * share:.1f} %" for name, share in p.error.items())
+    return [("error", f"of the formula, in 95 of 100 scenarios like this: within {within}")]
+
+
 def _power(p: Performance) -> str:
     if p.power_w is None:
         return "unknown (no power figures for this hardware)"
@@ -155,6 +162,7 @@ def performance_report(p: Performance, scenario: Scenario) -> None:
         *_profiles(scenario),
         ("method", p.method + counted),
         *_looks(p),
+        *_error(p),
         *(("note", note) for note in p.notes),
     ]
     with _screen() as out:
@@ -215,7 +223,7 @@ def max_rate_report(r: MaxRate, scenario: Scenario) -> None:
         )
         if p is not None:
             out.print(_latency_table(scenario, [("formula", p)]))
-            rows += [("method", p.method), *(("note", note) for note in p.notes)]
+            rows += [("method", p.method), *_error(p), *(("note", note) for note in p.notes)]
         out.print(_grid(rows))
 
 

@@ -81,6 +81,9 @@ class Performance:
         A sentence: "ok", or what is wrong, with numbers.
     stable : bool
         Whether a steady state exists.
+    error : mapping
+        Relative error that the formula's percentiles stay within in 95 of 100 scenarios like this, as found by
+        simulation (:doc:`accuracy`); empty where that was not measured, and a note says so (formula only).
     interval_s : mapping
         Confidence intervals of latencies (simulation only), 95 % in all.
     queries : int or None
@@ -105,6 +108,7 @@ class Performance:
     meets_sla: bool | None
     status: str
     stable: bool = True
+    error: Mapping[str, float] = field(default_factory=dict)
     interval_s: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     breakdown_s: Mapping[str, float] = field(default_factory=dict)
     queries: int | None = None
