@@ -35,7 +35,8 @@ from recqueue.analysis.pools import Costs, mixture
 from recqueue.profiles import LatencyCurve, available, hardware, load
 from recqueue.queueing import forkjoin
 from recqueue.serving import Accelerator, Policy, Scenario, Sla, System
-from recqueue.simulate.experiment import WARM_UP_SHARE, offered_load, run_once
+from recqueue.simulate.experiment import offered_load
+from recqueue.simulate.replication import WARM_UP_SHARE, run_once
 from recqueue.simulate.streams import Streams, arrival_times_s, query_items, spawn
 from recqueue.workload import (
     POISSON,
