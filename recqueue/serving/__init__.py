@@ -1,8 +1,23 @@
 """What is studied, as frozen values that compute nothing: System, Policy, Scenario; and Performance, the answer."""
 
+from recqueue.serving.fleet import Day, Fleet, FleetPerformance, HourPerformance, MachineGroup, Router
 from recqueue.serving.performance import Performance
 from recqueue.serving.policy import Policy
 from recqueue.serving.scenario import Scenario, Sla
 from recqueue.serving.system import Accelerator, Power, System
 
-__all__ = ["Accelerator", "Performance", "Policy", "Power", "Scenario", "Sla", "System"]
+__all__ = [
+    "Accelerator",
+    "Day",
+    "Fleet",
+    "FleetPerformance",
+    "HourPerformance",
+    "MachineGroup",
+    "Performance",
+    "Policy",
+    "Power",
+    "Router",
+    "Scenario",
+    "Sla",
+    "System",
+]
