@@ -4,6 +4,7 @@ from recqueue.serving.fleet import Day, Fleet, FleetPerformance, HourPerformance
 from recqueue.serving.performance import Performance
 from recqueue.serving.policy import Policy
 from recqueue.serving.scenario import Scenario, Sla
+from recqueue.serving.stages import Pipeline, PipelinePerformance, Stage, StagePerformance, stages_from_graph
 from recqueue.serving.system import Accelerator, Power, System
 
 __all__ = [
@@ -14,10 +15,15 @@ __all__ = [
     "HourPerformance",
     "MachineGroup",
     "Performance",
+    "Pipeline",
+    "PipelinePerformance",
     "Policy",
     "Power",
     "Router",
     "Scenario",
     "Sla",
+    "Stage",
+    "StagePerformance",
     "System",
+    "stages_from_graph",
 ]

@@ -108,7 +108,7 @@ def run_day(
     items = query_items(fleet.sizes, len(arrival), streams.sizes)
     noise = (streams.service_cpu, streams.service_accelerator)
     state = new_state(kinds, fleet.group_of(), arrival, items, noise)
-    bounds: NDArray[np.float64] = np.arange(hours + 2) * hour_s
+    bounds = hour_s * np.arange(hours + 2, dtype=np.float64)
     first = np.searchsorted(arrival, bounds)
     first[-1] = len(arrival)
     schedule = fleet.schedule()[np.arange(-1, hours)]
@@ -236,20 +236,21 @@ def simulate_fleet(
     return summarize_day(fleet, kinds, hour_s, runs, seed)
 
 
-def _interval(rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def interval(rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean over replications (the first axis) and half-width of its 95 % interval, by Student's t."""
     half = stdtrit(len(rows) - 1, 0.975) * rows.std(axis=0, ddof=1) / np.sqrt(len(rows))
     return rows.mean(axis=0), half
 
 
-def _latency(
-    ranks: dict[str, float], samples: Sequence[NDArray[np.float64]]
+def latency_statistics(
+    percentile: float, samples: Sequence[NDArray[np.float64]]
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
-    """Mean and percentiles with their intervals, from the latencies of each replication."""
-    mean, half = _interval(np.array([[x.mean(), *np.percentile(x, list(ranks.values()))] for x in samples]))
+    """Mean and percentiles (50, 95, 99 and the given one) with intervals, from the latencies of each replication."""
+    ranks = {f"p{rank:g}": rank for rank in (50, 95, 99, percentile)}
+    mean, half = interval(np.array([[x.mean(), *np.percentile(x, list(ranks.values()))] for x in samples]))
     names = ["mean", *ranks]
-    interval = {k: (max(m - h, 0.0), m + h) for k, m, h in zip(names, mean.tolist(), half.tolist(), strict=True)}
-    return dict(zip(names, mean.tolist(), strict=True)), interval
+    ends = {k: (max(m - h, 0.0), m + h) for k, m, h in zip(names, mean.tolist(), half.tolist(), strict=True)}
+    return dict(zip(names, mean.tolist(), strict=True)), ends
 
 
 def summarize_day(
@@ -257,7 +258,6 @@ def summarize_day(
 ) -> FleetPerformance:
     """Statistics over replications, hour by hour."""
     sla, hours = fleet.sla, fleet.day.hours
-    ranks = {"p50": 50.0, "p95": 95.0, "p99": 99.0, f"p{sla.percentile:g}": sla.percentile}
     of, schedule = fleet.group_of(), fleet.schedule()
     cores = np.array([g.system.cores for g in fleet.groups])[of]
     devices = np.array([g.system.accelerator.count if g.system.accelerator else 1 for g in fleet.groups])[of]
@@ -270,10 +270,10 @@ def summarize_day(
         samples = [r.latency_s[r.first[h] : r.first[h + 1]] for r in runs]
         lost = 0.0 if schedule[h].any() or loads[h] == 0 else 1.0
         fewest = min(len(x) for x in samples)
-        latency, interval = _latency(ranks, samples) if fewest and not lost else ({}, {})
+        latency, ends = latency_statistics(sla.percentile, samples) if fewest and not lost else ({}, {})
         over = np.array([np.mean(x > sla.latency_s) if len(x) and not lost else 0.0 for x in samples])
-        late, late_half = map(float, _interval(over))
-        meets, status = _verdict(fleet, h, loads[h], interval.get(f"p{sla.percentile:g}"), fewest, hour_s)
+        late, late_half = map(float, interval(over))
+        meets, status = _verdict(fleet, h, loads[h], ends.get(f"p{sla.percentile:g}"), fewest, hour_s)
         on = {g.name: int(schedule[h][of == i].sum()) for i, g in enumerate(fleet.groups)}
         busier = np.maximum(cpu[h], device[h])
         records.append(
@@ -283,7 +283,7 @@ def summarize_day(
                 machines_on=on,
                 offered_load=float(loads[h]),
                 latency_s=latency,
-                interval_s=interval,
+                interval_s=ends,
                 late=late,
                 late_interval=(max(late - late_half, 0.0), late + late_half),
                 lost=lost,
@@ -297,14 +297,14 @@ def summarize_day(
             )
         )
     answered = [r.latency_s[np.isfinite(r.latency_s)] for r in runs]
-    latency, interval = _latency(ranks, answered) if min(len(x) for x in answered) else ({}, {})
+    latency, ends = latency_statistics(sla.percentile, answered) if min(map(len, answered)) else ({}, {})
     total = sum(len(r.latency_s) for r in runs)
     verdicts = {r.meets_sla for r in records}
     return FleetPerformance(
         method=f"discrete-event simulation of {len(runs)} days of {hours} h; {hour_s:.3g} s stand for each hour",
         hours=tuple(records),
         latency_s=latency,
-        interval_s=interval,
+        interval_s=ends,
         late=sum(int(np.sum(x > sla.latency_s)) for x in answered) / total,
         lost=1 - sum(len(x) for x in answered) / total,
         machine_utilization=cpu,
@@ -337,7 +337,7 @@ def offered_loads(fleet: Fleet, kinds: Sequence[Kind]) -> NDArray[np.float64]:
 
 
 def _verdict(
-    fleet: Fleet, h: int, load: float, interval: tuple[float, float] | None, fewest: int, hour_s: float
+    fleet: Fleet, h: int, load: float, ends: tuple[float, float] | None, fewest: int, hour_s: float
 ) -> tuple[bool | None, str]:
     """Whether the hour keeps the promise, and a sentence."""
     if load == 0:
@@ -348,9 +348,9 @@ def _verdict(
         return False, (
             f"overloaded: offered load {load:.3f} at the highest rate of the hour; 1 is all that the machines on can do"
         )
-    if fewest < FEWEST or interval is None:
+    if fewest < FEWEST or ends is None:
         return None, f"only {fewest} queries in a replication; simulate more"
-    low, high = interval
+    low, high = ends
     if low > fleet.sla.latency_s:
         return False, "ok"
     settling = 2 * (1 + fleet.sizes.scv) / (1 - load) ** 2 * fleet.schedule()[h].sum() / fleet.day.hourly_qps()[h]
