@@ -31,8 +31,7 @@ def _scenario_options(function: Callable[..., Any]) -> Callable[..., Any]:
 _QPS = click.option("--qps", type=float, help="Offered queries per second, instead of the scenario's.")
 
 
-def _load(source: str, settings: tuple[str, ...], *, ignore_policy: bool = False) -> Scenario:
-    from recqueue.io import load_scenario
+def _overrides(settings: tuple[str, ...]) -> dict[str, Any]:
     from recqueue.io.document import parse_yaml
 
     overrides = {}
@@ -41,7 +40,13 @@ def _load(source: str, settings: tuple[str, ...], *, ignore_policy: bool = False
         if not equals or not key:
             raise InputError(f"--set {setting!r}; give KEY=VALUE, for example --set sla.latency_ms=50")
         overrides[key.strip()] = parse_yaml(value, f"--set {setting}")
-    return load_scenario(source, overrides=overrides, ignore_policy=ignore_policy)
+    return overrides
+
+
+def _load(source: str, settings: tuple[str, ...], *, ignore_policy: bool = False) -> Scenario:
+    from recqueue.io import load_scenario
+
+    return load_scenario(source, overrides=_overrides(settings), ignore_policy=ignore_policy)
 
 
 def _with_rate(scenario: Scenario, source: str, qps: float | None) -> Scenario:
@@ -85,7 +90,9 @@ def evaluate(ctx: click.Context, scenario: str, settings: tuple[str, ...], qps: 
 @click.command()
 @_scenario_options
 @_QPS
-@click.option("--queries", type=click.IntRange(min=100), default=200_000, show_default=True, help="Queries in all.")
+@click.option(
+    "--queries", type=click.IntRange(min=100), help="Queries in all: 200,000, or 2,000,000 in the day of a fleet."
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random streams.")
 @click.pass_context
 def simulate(
@@ -93,16 +100,27 @@ def simulate(
     scenario: str,
     settings: tuple[str, ...],
     qps: float | None,
-    queries: int,
+    queries: int | None,
     seed: int,
     *,
     as_json: bool,
 ) -> None:
-    """Simulate the policy in SCENARIO and give confidence intervals."""
+    """Simulate what SCENARIO describes and give confidence intervals.
+
+    A file with 'kind: fleet' is a day of machines behind a router, one with 'kind: pipeline' is a graph of stages; any
+    other is one machine with its policy.
+    """
+    from recqueue.io import load
+    from recqueue.serving import Scenario
     from recqueue.simulate import simulate as run
 
-    described = _with_rate(_load(scenario, settings), scenario, qps)
-    ctx.exit(_show(run(described, queries=queries, seed=seed), described, as_json=as_json))
+    described = load(scenario, overrides=_overrides(settings))
+    if not isinstance(described, Scenario):
+        from recqueue.cli import fleets
+
+        ctx.exit(fleets.run(described, qps=qps, queries=queries, seed=seed, as_json=as_json))
+    described = _with_rate(described, scenario, qps)
+    ctx.exit(_show(run(described, queries=queries or 200_000, seed=seed), described, as_json=as_json))
 
 
 @click.command("max-rate")

@@ -126,7 +126,7 @@ class MachineGroup:
         How each splits and offloads its queries.
     count : int
         How many there are, 1 or more.
-    on : tuple of int or None
+    active : tuple of int or None
         How many of them are on in each hour of the day, in 0..``count``; None keeps all on. A machine switched off
         gets no more queries and finishes those that it has.
 
@@ -140,13 +140,15 @@ class MachineGroup:
     system: System
     policy: Policy
     count: int = 1
-    on: tuple[int, ...] | None = None
+    active: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.count < 1:
             raise InputError(f"machines {self.name}: count {self.count}; it must be a whole number of 1 or more")
-        if self.on is not None and not all(0 <= n <= self.count for n in self.on):
-            raise InputError(f"machines {self.name}: on {list(self.on)}; each must lie in 0..{self.count} (count)")
+        if self.active is not None and not all(0 <= n <= self.count for n in self.active):
+            raise InputError(
+                f"machines {self.name}: active {list(self.active)}; each must lie in 0..{self.count} (count)"
+            )
         if self.policy.offload_threshold is not None and self.system.accelerator is None:
             raise InputError(
                 f"machines {self.name}: offload_threshold {self.policy.offload_threshold} but no accelerator; use null"
@@ -191,9 +193,9 @@ class Fleet:
         if not names or len(set(names)) < len(names):
             raise InputError(f"machines {names}: give at least one group, each with a name of its own")
         for g in self.groups:
-            if g.on is not None and len(g.on) != self.day.hours:
+            if g.active is not None and len(g.active) != self.day.hours:
                 raise InputError(
-                    f"machines {g.name}: on has {len(g.on)} numbers; give one for each of {self.day.hours} h"
+                    f"machines {g.name}: active has {len(g.active)} numbers; give one for each of {self.day.hours} h"
                 )
             t = g.policy.offload_threshold
             if t is not None and t > self.sizes.max_items:
@@ -212,10 +214,7 @@ class Fleet:
 
     def schedule(self) -> NDArray[np.bool_]:
         """Which machine is on in which hour, shape ``(hours, machines)``; the last of a group go off first."""
-        rows = [
-            np.arange(g.count) < np.array(g.on if g.on is not None else (g.count,) * self.day.hours)[:, None]
-            for g in self.groups
-        ]
+        rows = [np.arange(g.count) < np.array(g.active or (g.count,) * self.day.hours)[:, None] for g in self.groups]
         return np.hstack(rows)
 
 

@@ -387,6 +387,6 @@ def _notes(hours: Sequence[HourPerformance]) -> tuple[str, ...]:
     if not over:
         return ()
     return (
-        f"hours {', '.join(map(str, over))}: overloaded; the backlog grows with the simulated part of the hour only, "
-        "so these hours and those after them would look worse at full length",
+        f"hours {', '.join(map(str, over))}: overloaded at their highest rate; a backlog grows in proportion to the "
+        "simulated part of the hour, so latencies are too low there and until it is gone",
     )

@@ -257,8 +257,8 @@ def _summarize(
     if load >= 1:
         busiest, meets = max(loads, key=lambda name: loads[name]), False
         status = (
-            f"overloaded: offered load {load:.3f} on stage {busiest}; 1 is all that it can do; the latencies shown grow "
-            "with the length of the run"
+            f"overloaded: offered load {load:.3f} on stage {busiest}; 1 is all that it can do; the latencies shown "
+            "grow with the length of the run"
         )
     elif meets and warm_up < SETTLING_TIMES * settling:
         needed = SETTLING_TIMES * settling * (1 - WARM_UP_SHARE) / WARM_UP_SHARE * len(runs)
