@@ -60,7 +60,7 @@ def latency_by_hour(
             sla.latency_s * 1e3, color="tab:red", ls="--", lw=1.2, label=f"SLA: {key} <= {sla.latency_s * 1e3:g} ms"
         )
     ax.set_xlim(0, len(middle))
-    ax.set_ylim(bottom=0)
+    ax.set_ylim(0, max(1.1 * sla.latency_s * 1e3, ax.get_ylim()[1]))
     ax.set_xlabel("hour of the day")
     ax.set_ylabel(f"{key} latency of the whole query (ms)")
     ax.legend(fontsize="small")
