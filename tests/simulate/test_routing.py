@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from recqueue.profiles import Contention, LatencyCurve
-from recqueue.serving import Accelerator, Day, Fleet, MachineGroup, Policy, Router, Sla, System
-from recqueue.simulate.engine import accelerators_fcfs, cores_fcfs
+from recqueue.serving import Accelerator, Day, Fleet, MachineGroup, Policy, Router, Scenario, Sla, System
+from recqueue.simulate import run_once, spawn
 from recqueue.simulate.fleet import route
 from recqueue.simulate.machines import kind_of, new_state
 from recqueue.simulate.routing import advance_all
-from recqueue.workload import sizes_from_pmf
+from recqueue.simulate.streams import arrival_times_s, query_items
+from recqueue.workload import POISSON, sizes_from_pmf
 
 SIZES = sizes_from_pmf([3, 8, 20, 47], [0.4, 0.3, 0.2, 0.1])
 CPU = LatencyCurve(items=(1, 50), seconds=(0.001, 0.0157))
@@ -264,50 +265,31 @@ def test_every_router_matches_the_literal_twin(router, seed):
     assert np.mean(waits > 0) > 0.2  # there was something to queue for
 
 
-def one_machine(router, system=MIXED, policy=None):
-    return fleet(router, (MachineGroup(name="a", system=system, policy=policy or Policy(8, 20)),))
+@pytest.mark.parametrize("router", [r for r in ROUTERS if r.sampled is None], ids=str)
+@pytest.mark.parametrize("cv", [0.0, 0.4])
+def test_a_fleet_of_one_is_the_single_machine_simulator(router, cv):
+    """The same random numbers give the same latency to every query, with contention, offload and service noise."""
+    system = replace(MIXED, service=replace(CPU, cv=cv))
+    policy, rate, n = Policy(8, 20), 250.0, 4000
+    scenario = Scenario(name="s", model="m", system=system, sizes=SIZES, sla=Sla(latency_s=1), policy=policy)
+    single = run_once(scenario, policy, rate, n, spawn(3, 1)[0])
 
-
-@pytest.mark.parametrize("router", ROUTERS[:-1], ids=str)
-def test_a_fleet_of_one_is_the_single_machine_simulator(router):
-    """The same random numbers give the same finish times as the loops of one machine."""
-    described = one_machine(router)
-    kinds, arrival, items, state = inputs(described, 5000, 250, 3)
-    bounds, first = np.array([0.0, arrival[-1] + 1]), np.array([0, len(items)])
-    marks = route(described, kinds, state, bounds, first, np.ones((1, 1), dtype=bool), np.random.default_rng(0))
+    described, streams = fleet(router, (MachineGroup(name="a", system=system, policy=policy),)), spawn(3, 1)[0]
+    total = n + n // 4
+    arrival = arrival_times_s(POISSON, rate, total, streams.arrivals)
+    items = query_items(SIZES, total, streams.sizes)
+    kinds = [kind_of(system, policy, SIZES.max_items)]
+    noise = (streams.service_cpu, streams.service_accelerator)
+    state = new_state(kinds, described.group_of(), arrival, items, noise)
+    bounds, on = np.array([0.0, arrival[-1]]), np.ones((1, 1), dtype=bool)
+    route(described, kinds, state, bounds, np.array([0, total]), on, np.random.default_rng(0))
     advance_all(state, np.inf)
-
-    (k,) = kinds
-    whole = items >= 20
-    expected = np.empty(len(items))
-    for mask, z, sigma in (
-        (~whole, state.cpu_z, np.sqrt(np.log1p(0.4**2))),
-        (whole, state.device_z, np.sqrt(np.log1p(0.2**2))),
-    ):
-        noise, out = np.exp(sigma * z - sigma * sigma / 2), np.empty(int(mask.sum()))
-        if mask is whole:
-            busy = accelerators_fcfs(arrival[mask], items[mask], k.device_s, noise, k.devices, out)
-        else:
-            core_s = cores_fcfs(arrival[mask], items[mask], k.batch, k.cpu_s, noise, k.slowdown, out)
-        expected[mask] = out
-    # the exponential of the noise may differ in its last bit between numpy and the compiled code
-    np.testing.assert_allclose(state.query["finish"], expected, rtol=1e-13)
-    assert state.machine["core_s"][0] == pytest.approx(core_s, rel=1e-12)
-    assert state.machine["device_s"][0] == pytest.approx(busy, rel=1e-12)
-    assert marks[0, -1, 0] <= core_s
-
-
-def test_a_fleet_of_one_without_noise_agrees_to_the_last_bit():
-    described = one_machine(Router(choice="jsq"), replace(PLAIN, contention=SLOWING), Policy(5))
-    kinds, arrival, items, state = inputs(described, 5000, 200, 3)
-    first = np.array([0, len(items)])
-    rng = np.random.default_rng(0)
-    route(described, kinds, state, np.array([0.0, arrival[-1]]), first, np.ones((1, 1), dtype=bool), rng)
-    advance_all(state, np.inf)
-    expected = np.empty(len(items))
-    cores_fcfs(arrival, items, 5, kinds[0].cpu_s, np.empty(0), kinds[0].slowdown, expected)
-    assert np.array_equal(state.query["finish"], expected)
-    assert np.mean(state.query["started"] > arrival) > 0.2
+    latency = state.query["finish"] - arrival
+    np.testing.assert_allclose(latency[-n:], single.latency_s, rtol=1e-9)  # roundings of event times up to 20 s
+    span = state.query["finish"].max()
+    assert state.machine["core_s"][0] / (4 * span) == pytest.approx(single.cpu_utilization)
+    assert state.machine["device_s"][0] / (2 * span) == pytest.approx(single.accelerator_utilization)
+    assert np.mean(state.query["started"] > arrival) > 0.1
 
 
 def exponential_machines(count, load, queries, seed, sampled, choice="jsq"):
