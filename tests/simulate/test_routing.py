@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from recqueue.profiles import Contention, LatencyCurve
 from recqueue.serving import Accelerator, Day, Fleet, MachineGroup, Policy, Router, Scenario, Sla, System
@@ -263,6 +265,52 @@ def test_every_router_matches_the_literal_twin(router, seed):
     np.testing.assert_allclose(marks[:2], twin_marks, rtol=0, atol=1e-9)
     waits = state.query["started"][~lost] - arrival[~lost]
     assert np.mean(waits > 0) > 0.2  # there was something to queue for
+
+
+@settings(max_examples=30)
+@given(data=st.data())
+def test_any_small_fleet_matches_the_literal_twin(data):
+    """Machines, policies, load, schedule and router drawn at random; nothing is lost and no work is left."""
+    draw = data.draw
+    groups = []
+    for name in "abc"[: draw(st.integers(1, 3), "groups")]:
+        chip = Accelerator(
+            name="chip",
+            service=replace(FAST, cv=draw(st.sampled_from([0.0, 0.3]))),
+            count=draw(st.integers(1, 3)),
+            max_fused_queries=draw(st.integers(1, 4)),
+        )
+        system = System(
+            name=name,
+            cores=draw(st.integers(1, 5)),
+            service=replace(CPU, cv=draw(st.sampled_from([0.0, 0.5]))),
+            contention=draw(st.sampled_from([Contention(), SLOWING, Contention(busy=(1, 3), factor=(1.0, 0.7))])),
+            accelerator=draw(st.sampled_from([None, chip])),
+        )
+        threshold = draw(st.sampled_from([None, 1, 8, 47])) if system.accelerator else None
+        policy = Policy(draw(st.integers(1, 60)), threshold)
+        groups.append(MachineGroup(name=name, system=system, policy=policy, count=draw(st.integers(1, 3))))
+    choice = draw(st.sampled_from(["random", "weighted", "round_robin", "jsq", "least_work"]))
+    sampled = draw(st.sampled_from([None, 1, 2, 4])) if choice in ("jsq", "least_work") else None
+    described = fleet(Router(choice=choice, sampled=sampled), tuple(groups))
+    seed, rate = draw(st.integers(0, 999)), draw(st.floats(50, 3000))
+    kinds, arrival, items, state = inputs(described, 120, rate, seed)
+    schedule = np.random.default_rng(seed).random((3, described.machines)) < 0.7
+    bounds = arrival[-1] * np.array([0.0, 0.3, 0.6, 1 + 1e-9])
+    first = np.searchsorted(arrival, bounds)
+    marks = route(described, kinds, state, bounds, first, schedule, np.random.default_rng(seed))
+    advance_all(state, np.inf)
+    twin = Twin(described, kinds, arrival, items, state.cpu_z, state.device_z)
+    twin_marks = twin.day(bounds, schedule, np.random.default_rng(seed))
+    assert twin.sent_to == state.query["machine"].tolist()
+    np.testing.assert_allclose(state.query["finish"], twin.finish, rtol=0, atol=1e-10)  # sums below 10 s, reordered
+    np.testing.assert_allclose(marks[:2], twin_marks, rtol=0, atol=1e-9)
+    sent = state.query["machine"] >= 0
+    assert np.all(sent == schedule[np.searchsorted(bounds, arrival, side="right") - 1].any(axis=1))
+    assert np.all(np.isfinite(state.query["finish"][sent]))
+    assert np.all(state.query["started"][sent] >= arrival[sent])
+    for name in ("present", "cpu_ns", "device_ns", "busy", "device_busy"):
+        assert np.all(state.machine[name] == 0), name
 
 
 @pytest.mark.parametrize("router", [r for r in ROUTERS if r.sampled is None], ids=str)

@@ -6,6 +6,8 @@ from dataclasses import replace
 import networkx as nx
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
 from recqueue.errors import InputError
@@ -123,13 +125,11 @@ def literal(described, arrival, items, noise):
     return {name: np.array(ends) for name, ends in finish.items()}
 
 
-def test_a_diamond_matches_the_literal_twin():
-    described = replace(
-        DIAMOND, stages=tuple(replace(s, contention=Contention(), service=LINE) for s in DIAMOND.stages)
-    )
-    rng = np.random.default_rng(2)
-    arrival = np.cumsum(rng.exponential(1 / 150, 800))
-    items = query_items(SIZES, 800, rng)
+def compare(described, queries, rate, seed):
+    """The compiled stages and the literal twin on the same queries."""
+    rng = np.random.default_rng(seed)
+    arrival = np.cumsum(rng.exponential(1 / rate, queries))
+    items = query_items(SIZES, queries, rng)
     run = run_pipeline(described, arrival, items, stage_noise(0, 0, described))
     ones = {s.name: iter(lambda: 1.0, None) for s in described.stages}
     ends = literal(described, arrival, items, ones)
@@ -140,8 +140,37 @@ def test_a_diamond_matches_the_literal_twin():
     for name, end in ends.items():
         # sums of a few hundred floats below 10 s in another order
         np.testing.assert_allclose(run.stage_s[name], end - ready[name], atol=1e-11, rtol=0, err_msg=name)
-    np.testing.assert_allclose(run.response_s, np.maximum(ends["rank"], ends["log"]) - arrival, atol=1e-11, rtol=0)
+    np.testing.assert_allclose(run.response_s, np.max(list(ends.values()), axis=0) - arrival, atol=1e-11, rtol=0)
+    np.testing.assert_allclose(sum(run.critical_s.values()), run.response_s, rtol=1e-9)
+    return run
+
+
+def test_a_diamond_matches_the_literal_twin():
+    alike = tuple(replace(s, contention=Contention(), service=LINE) for s in DIAMOND.stages)
+    run = compare(replace(DIAMOND, stages=alike), 800, 150, 2)
     assert np.mean(run.wait_s["retrieve"] > 0) > 0.1
+
+
+@settings(max_examples=30)
+@given(data=st.data())
+def test_any_small_pipeline_matches_the_literal_twin(data):
+    """Stages and edges drawn at random; each stage waits only for earlier ones, so there is no cycle."""
+    draw = data.draw
+    names = "abcde"[: draw(st.integers(1, 5), "stages")]
+    stages = tuple(
+        stage(
+            name,
+            servers=draw(st.integers(1, 4)),
+            batch_size=draw(st.integers(1, 70)),
+            keep=draw(st.floats(0.05, 1)),
+            most=draw(st.sampled_from([None, 1, 7])),
+            merge=draw(st.sampled_from(["same", "sum"])),
+        )
+        for name in names
+    )
+    pairs = [(a, b) for i, b in enumerate(names) for a in names[:i]]
+    edges = tuple(draw(st.lists(st.sampled_from(pairs), unique=True))) if pairs else ()
+    compare(pipeline(stages, edges), 100, draw(st.floats(20, 600)), draw(st.integers(0, 999)))
 
 
 def test_one_stage_is_the_single_machine_simulator():
