@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from rich.table import Table
 from rich.text import Text
 
@@ -19,25 +20,28 @@ from recqueue.workload import QuerySizes, arrivals_label
 
 FLEET_QUERIES = 2_000_000
 """Queries of a fleet's day unless told otherwise."""
-PIPELINE_QUERIES = 200_000
-"""Queries of a pipeline unless told otherwise."""
+OPTIONS = {"scenario", "settings", "queries", "seed", "workers", "as_json"}
+"""Parameters of ``recqueue simulate`` that mean something here; ``qps`` does for a pipeline."""
 
 
-def run(described: Fleet | Pipeline, *, qps: float | None, queries: int | None, seed: int, as_json: bool) -> int:
-    """Simulate what was described and show it; the exit code."""
+def run(described: Fleet | Pipeline, ctx: click.Context) -> int:
+    """Simulate what was described with the options of ``recqueue simulate`` and show it; the exit code."""
     from recqueue.simulate import simulate_fleet, simulate_pipeline
 
-    meets: bool | None
+    given = {name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    kind, known = ("fleet", OPTIONS) if isinstance(described, Fleet) else ("pipeline", OPTIONS | {"qps"})
+    if given - known:
+        option = f"--{min(given - known).replace('_', '-')}"
+        hint = "; its rates are in 'day' (--set day.qps=...)" if option == "--qps" else ""
+        raise click.UsageError(f"{option} is not for a {kind}{hint}")
+    options = {"queries": ctx.params["queries"], "seed": ctx.params["seed"], "workers": ctx.params.get("workers")}
+    as_json, meets = ctx.params["as_json"], None
     if isinstance(described, Fleet):
-        if qps is not None:
-            raise click.UsageError(
-                "--qps is for scenarios and pipelines; a fleet has its rates in 'day' (--set day.qps=...)"
-            )
-        day = simulate_fleet(described, queries=queries or FLEET_QUERIES, seed=seed)
+        day = simulate_fleet(described, **options | ({} if "queries" in given else {"queries": FLEET_QUERIES}))
         click.echo(dumps(fleet_record(day, described))) if as_json else fleet_report(day, described)
         meets = day.meets_sla
     else:
-        found = simulate_pipeline(described, qps=qps, queries=queries or PIPELINE_QUERIES, seed=seed)
+        found = simulate_pipeline(described, qps=ctx.params["qps"], **options)
         click.echo(dumps(pipeline_record(found, described))) if as_json else pipeline_report(found, described)
         meets = found.meets_sla
     return UNDECIDED if meets is None else PASS if meets else CANNOT_MEET_SLA

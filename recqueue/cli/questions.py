@@ -12,7 +12,7 @@ from recqueue.cli.app import CANNOT_MEET_SLA, PASS, UNDECIDED
 from recqueue.errors import InputError
 
 if TYPE_CHECKING:
-    from recqueue.serving import Performance, Scenario
+    from recqueue.serving import Fleet, Performance, Pipeline, Scenario
 
 
 def _scenario_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -47,6 +47,12 @@ def _load(source: str, settings: tuple[str, ...], *, ignore_policy: bool = False
     from recqueue.io import load_scenario
 
     return load_scenario(source, overrides=_overrides(settings), ignore_policy=ignore_policy)
+
+
+def _load_any(source: str, settings: tuple[str, ...]) -> Scenario | Fleet | Pipeline:
+    from recqueue.io import load
+
+    return load(source, overrides=_overrides(settings))
 
 
 def _with_rate(scenario: Scenario, source: str, qps: float | None) -> Scenario:
@@ -90,9 +96,7 @@ def evaluate(ctx: click.Context, scenario: str, settings: tuple[str, ...], qps: 
 @click.command()
 @_scenario_options
 @_QPS
-@click.option(
-    "--queries", type=click.IntRange(min=100), help="Queries in all: 200,000, or 2,000,000 in the day of a fleet."
-)
+@click.option("--queries", type=click.IntRange(min=100), default=200_000, show_default=True, help="Queries in all.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random streams.")
 @click.pass_context
 def simulate(
@@ -100,27 +104,26 @@ def simulate(
     scenario: str,
     settings: tuple[str, ...],
     qps: float | None,
-    queries: int | None,
+    queries: int,
     seed: int,
     *,
     as_json: bool,
 ) -> None:
-    """Simulate what SCENARIO describes and give confidence intervals.
+    """Simulate the policy in SCENARIO and give confidence intervals.
 
-    A file with 'kind: fleet' is a day of machines behind a router, one with 'kind: pipeline' is a graph of stages; any
-    other is one machine with its policy.
+    A file with 'kind: fleet' (a day of machines behind a router; 2,000,000 queries by default) or 'kind: pipeline' (a
+    graph of stages) is simulated too, with --queries, --seed, --set and --json.
     """
-    from recqueue.io import load
-    from recqueue.serving import Scenario
+    from recqueue.serving import Fleet, Pipeline
     from recqueue.simulate import simulate as run
 
-    described = load(scenario, overrides=_overrides(settings))
-    if not isinstance(described, Scenario):
+    loaded = _load_any(scenario, settings)
+    if isinstance(loaded, (Fleet, Pipeline)):
         from recqueue.cli import fleets
 
-        ctx.exit(fleets.run(described, qps=qps, queries=queries, seed=seed, as_json=as_json))
-    described = _with_rate(described, scenario, qps)
-    ctx.exit(_show(run(described, queries=queries or 200_000, seed=seed), described, as_json=as_json))
+        ctx.exit(fleets.run(loaded, ctx))
+    described = _with_rate(loaded, scenario, qps)
+    ctx.exit(_show(run(described, queries=queries, seed=seed), described, as_json=as_json))
 
 
 @click.command("max-rate")

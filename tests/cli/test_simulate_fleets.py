@@ -94,7 +94,7 @@ def test_a_pipeline_as_a_report(recqueue_command, pipeline):
 
 def test_what_does_not_fit_is_bad_input(recqueue_command, fleet, pipeline):
     for arguments, says in [
-        (("simulate", fleet, "--qps", "5"), "--qps is for scenarios and pipelines; a fleet has its rates in 'day'"),
+        (("simulate", fleet, "--qps", "5"), "--qps is not for a fleet; its rates are in 'day'"),
         (("simulate", pipeline), "qps None; give a finite rate"),
         (("evaluate", fleet), "this is a fleet, but a scenario is needed here"),
         (("simulate", fleet, "--queries", "1000"), "1000 queries; give at least 1600"),
