@@ -133,7 +133,7 @@ class MachineGroup:
     Raises
     ------
     InputError
-        When a number is out of range, or the machine would need what is not supported in a fleet.
+        When a number is out of range, or queries are to be offloaded to an accelerator that is not there.
     """
 
     name: str

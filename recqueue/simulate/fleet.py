@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +72,8 @@ def load_per_qps(kind: Kind, sizes: QuerySizes) -> float:
     if kind.fused == 1:
         return max(cpu, float(p[~local] @ kind.device_s[n[~local]]) / kind.devices)
     full = round(kind.fused * float(p[~local] @ n[~local]) / offloaded)
-    return max(cpu, offloaded * float(kind.device_s[full]) / kind.fused / kind.devices)
+    launch_s = float(kind.device_s[full]) + (kind.fused - 1) * kind.fused_query_s
+    return max(cpu, offloaded * launch_s / kind.fused / kind.devices)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +189,7 @@ def simulate_fleet(
     replications: int = 8,
     seed: int = 0,
     workers: int | None = None,
+    executor: Executor | None = None,
 ) -> FleetPerformance:
     """Simulate a day of a fleet; every latency comes with a 95 % confidence interval.
 
@@ -206,6 +210,8 @@ def simulate_fleet(
         same queries at the same times.
     workers : int, optional
         Threads; all cores by default.
+    executor : concurrent.futures.Executor, optional
+        Where the replications run instead; it is not shut down.
 
     Returns
     -------
@@ -231,8 +237,8 @@ def simulate_fleet(
     kinds = [kind_of(g.system, g.policy, fleet.sizes.max_items) for g in fleet.groups]
     streams = spawn(seed, replications)
     routers = [router_stream(seed, r) for r in range(replications)]
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        runs = list(pool.map(lambda s, g: run_day(fleet, kinds, hour_s, s, g), streams, routers))
+    with nullcontext(executor) if executor else ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        runs = list(pool.map(partial(run_day, fleet, kinds, hour_s), streams, routers))
     return summarize_day(fleet, kinds, hour_s, runs, seed)
 
 

@@ -7,15 +7,16 @@ is no list of events common to all.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from recqueue.errors import InputError
 from recqueue.serving.policy import Policy
-from recqueue.serving.system import System
+from recqueue.serving.system import Accelerator, System
 
 NEVER = np.iinfo(np.int64).max
 _SIZE_BITS = 13
@@ -64,6 +65,7 @@ KIND = np.dtype(
         ("threshold", np.int64),
         ("devices", np.int64),
         ("fused", np.int64),
+        ("fused_query_s", np.float64),
         ("cpu_sigma", np.float64),
         ("device_sigma", np.float64),
     ]
@@ -102,14 +104,42 @@ class Kind:
     threshold: int = NEVER
     devices: int = 0
     fused: int = 1
+    fused_query_s: float = 0.0
     device_s: NDArray[np.float64]
     device_cv: float = 0.0
 
 
+KNOWN = {
+    "system": {"name", "cores", "service", "contention", "dispatch_overhead_s", "accelerator", "power"},
+    "accelerator": {"name", "service", "count", "max_fused_queries", "fused_query_s", "power"},
+}
+"""What these loops take into account; anything else about a machine must be left at its default."""
+
+
+def _check_known(what: System | Accelerator, known: str) -> None:
+    """Refuse what would be ignored, now and whatever a machine may get in time."""
+    for field in fields(what):
+        value = getattr(what, field.name)
+        if field.name not in KNOWN[known] and value != field.default:
+            raise InputError(
+                f"{what.name}: {field.name} {value!r} is not simulated in a fleet or a pipeline; leave it at "
+                f"{field.default!r}"
+            )
+
+
 def kind_of(system: System, policy: Policy, max_items: int) -> Kind:
-    """Tables of a machine with a policy, for queries of up to ``max_items``."""
+    """Tables of a machine with a policy, for queries of up to ``max_items``.
+
+    Raises
+    ------
+    InputError
+        When the machine has a property that these loops do not know.
+    """
     batch = min(policy.batch_size, max_items)
     device, threshold = system.accelerator, policy.offload_threshold
+    _check_known(system, "system")
+    if device is not None:
+        _check_known(device, "accelerator")
     device_s = np.zeros(max_items + 1)
     if device is not None and threshold is not None:
         largest = max_items * device.max_fused_queries
@@ -123,6 +153,7 @@ def kind_of(system: System, policy: Policy, max_items: int) -> Kind:
         threshold=NEVER if device is None or threshold is None else threshold,
         devices=0 if device is None else device.count,
         fused=1 if device is None else device.max_fused_queries,
+        fused_query_s=float(getattr(device, "fused_query_s", 0.0)),
         device_s=device_s,
         device_cv=0.0 if device is None or threshold is None else device.service.cv,
     )
@@ -162,7 +193,11 @@ def new_state(
     query["arrival"], query["items"], query["machine"], query["finish"] = arrival_s, items, -1, np.inf
     sigmas = [np.sqrt(np.log1p(np.square((k.cpu_cv, k.device_cv)))) for k in kinds]
     kind = np.array(
-        [(k.cores, k.batch, k.threshold, k.devices, k.fused, *z) for k, z in zip(kinds, sigmas, strict=True)], KIND
+        [
+            (k.cores, k.batch, k.threshold, k.devices, k.fused, k.fused_query_s, *z)
+            for k, z in zip(kinds, sigmas, strict=True)
+        ],
+        KIND,
     )
     shape, devices = (machines, max(k.cores for k in kinds)), (machines, max(1, max(k.devices for k in kinds)))
     sizes = np.arange(int(items.max(initial=1)) + 1)
@@ -356,7 +391,7 @@ def step_devices(s: State, i: int, until: float, j: int, noise: NDArray[np.int64
                 items += q.items
                 fused[d] += 1
                 m.device_head = q.next
-            service = s.device_s[m.kind, items]
+            service = s.device_s[m.kind, items] + (fused[d] - 1) * k.fused_query_s
             if k.device_sigma > 0:
                 service *= np.exp(k.device_sigma * s.device_z[z] - k.device_sigma * k.device_sigma / 2)
             ends[d] = now + service

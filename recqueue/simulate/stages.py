@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -175,6 +177,7 @@ def simulate_pipeline(
     replications: int = 8,
     seed: int = 0,
     workers: int | None = None,
+    executor: Executor | None = None,
 ) -> PipelinePerformance:
     """Simulate a pipeline; every latency comes with a 95 % confidence interval.
 
@@ -192,6 +195,8 @@ def simulate_pipeline(
         The same seed gives the same numbers, whatever ``workers`` is.
     workers : int, optional
         Threads; all cores by default.
+    executor : concurrent.futures.Executor, optional
+        Where the replications run instead; it is not shut down.
 
     Returns
     -------
@@ -214,14 +219,18 @@ def simulate_pipeline(
         raise InputError(f"simulate: seed {seed}; it must be a whole number of 0 or more")
     total = -(-queries // replications) + round(queries / replications * WARM_UP_SHARE / (1 - WARM_UP_SHARE))
 
-    def one(streams: Streams, noise: Mapping[str, np.random.Generator]) -> PipelineRun:
-        arrival = arrival_times_s(pipeline.arrivals, rate, total, streams.arrivals)
-        return run_pipeline(pipeline, arrival, query_items(pipeline.sizes, total, streams.sizes), noise)
-
     noises = [stage_noise(seed, r, pipeline) for r in range(replications)]
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        runs = list(pool.map(one, spawn(seed, replications), noises))
+    with nullcontext(executor) if executor else ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        runs = list(pool.map(partial(_replicate, pipeline, rate, total), spawn(seed, replications), noises))
     return _summarize(pipeline, rate, runs, total - -(-queries // replications), seed)
+
+
+def _replicate(
+    pipeline: Pipeline, qps: float, queries: int, streams: Streams, noise: Mapping[str, np.random.Generator]
+) -> PipelineRun:
+    """One replication from an empty pipeline on."""
+    arrival = arrival_times_s(pipeline.arrivals, qps, queries, streams.arrivals)
+    return run_pipeline(pipeline, arrival, query_items(pipeline.sizes, queries, streams.sizes), noise)
 
 
 def _summarize(

@@ -1,6 +1,8 @@
 """A day of a fleet: arrivals, energy and verdicts by hand, and what must hold whatever the router does."""
 
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -8,8 +10,21 @@ from scipy import stats
 
 from recqueue.errors import InputError
 from recqueue.profiles import Contention, LatencyCurve
-from recqueue.serving import Accelerator, Day, Fleet, MachineGroup, Policy, Power, Router, Scenario, Sla, System
-from recqueue.simulate import simulate, simulate_fleet, spawn
+from recqueue.serving import (
+    Accelerator,
+    Day,
+    Fleet,
+    MachineGroup,
+    Pipeline,
+    Policy,
+    Power,
+    Router,
+    Scenario,
+    Sla,
+    Stage,
+    System,
+)
+from recqueue.simulate import simulate, simulate_fleet, simulate_pipeline, spawn
 from recqueue.simulate.fleet import (
     DayRun,
     day_arrivals_s,
@@ -33,6 +48,14 @@ CHIP = Accelerator(
 )
 PLAIN = MachineGroup(name="plain", system=CORES, policy=Policy(10), count=4)
 FAST = MachineGroup(name="fast", system=replace(CORES, accelerator=CHIP), policy=Policy(10, 40), count=2)
+PIPELINE = Pipeline(
+    name="p",
+    stages=(Stage(name="a", servers=2, service=CURVE, batch_size=10),),
+    edges=(),
+    sizes=SIZES,
+    sla=Sla(latency_s=1),
+    qps=100,
+)
 FLAT = Day(time_h=(0,), qps=(1000,), hours=1)
 MS = {n: (1.9 + 0.1 * n) / 1e3 for n in (4, 6, 10)}
 PLAIN_WORK_S = 0.5 * MS[4] + 0.3 * (MS[10] + MS[6]) + 0.2 * 4 * MS[10]
@@ -91,6 +114,7 @@ def test_offered_load_by_hand():
     fusing = replace(CHIP, max_fused_queries=2, service=LatencyCurve(items=(1, 100), seconds=(0.1, 0.1)))
     two = kind_of(replace(CORES, accelerator=fusing), Policy(10, 40), 40)
     assert load_per_qps(two, SIZES) == pytest.approx(0.2 * 0.1 / 2)
+    assert load_per_qps(replace(two, fused_query_s=0.02), SIZES) == pytest.approx(0.2 * 0.12 / 2)
 
 
 def test_offered_load_follows_the_router_and_the_schedule():
@@ -259,6 +283,16 @@ def test_same_seed_same_numbers_on_any_number_of_workers_and_the_same_queries_fo
     assert one.queries == simulate_fleet(replace(described, router=Router()), queries=20_000, seed=7).queries
     assert one.latency_s["p95"] != simulate_fleet(described, queries=20_000, seed=8).latency_s["p95"]
     assert one.queries == pytest.approx(20_000, rel=0.04)  # a Poisson number: standard error 0.7 %
+
+
+def test_replications_run_on_any_executor():
+    described = fleet(day=Day(time_h=(0,), qps=(2000,), hours=2))
+    here = simulate_fleet(described, queries=4000, replications=3)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+        there = simulate_fleet(described, queries=4000, replications=3, executor=executor)
+        one = simulate_pipeline(PIPELINE, queries=600, replications=3, executor=executor)
+    assert there.hours == here.hours
+    assert one == simulate_pipeline(PIPELINE, queries=600, replications=3)
 
 
 def test_looking_at_more_machines_shortens_the_tail():

@@ -1,12 +1,13 @@
 """The compiled fleet against a slow, literal twin that moves every machine from event to event of the whole fleet."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recqueue.errors import InputError
 from recqueue.profiles import Contention, LatencyCurve
 from recqueue.serving import Accelerator, Day, Fleet, MachineGroup, Policy, Router, Scenario, Sla, System
 from recqueue.simulate import run_once, spawn
@@ -107,7 +108,8 @@ class LiteralMachine:
             for query, _, _ in taken:
                 twin.started[query] = now
             each = [items for _, items, _ in taken]
-            self.launched.append([[q for q, _, _ in taken], each, now + k.device_s[sum(each)] * taken[0][2]])
+            service = k.device_s[sum(each)] + (len(each) - 1) * k.fused_query_s
+            self.launched.append([[q for q, _, _ in taken], each, now + service * taken[0][2]])
 
     def present(self):
         unfinished = self.waiting + self.running + self.queued
@@ -183,9 +185,8 @@ class Twin:
         if whole:
             share = sum(p for _, p in whole)
             launch = round(k.fused * sum(n * p for n, p in whole) / share)
-            device = (
-                share * k.device_s[launch] / k.fused if k.fused > 1 else sum(p * k.device_s[n] for n, p in whole)
-            ) / k.devices
+            full = share * (k.device_s[launch] + (k.fused - 1) * k.fused_query_s) / k.fused
+            device = (full if k.fused > 1 else sum(p * k.device_s[n] for n, p in whole)) / k.devices
         return 1 / max(cpu * k.slowdown[k.cores] / k.cores, device)
 
     def choose(self, query, on, rng):
@@ -231,9 +232,10 @@ class Twin:
         return np.array(marks).transpose(2, 0, 1)
 
 
-def inputs(described, queries, load, seed):
+def inputs(described, queries, load, seed, fused_query_s=0.0005):
     rng = np.random.default_rng(seed)
     kinds = [kind_of(g.system, g.policy, SIZES.max_items) for g in described.groups]
+    kinds = [replace(k, fused_query_s=fused_query_s) for k in kinds]
     items = rng.choice(np.arange(SIZES.max_items + 1), size=queries, p=SIZES.pmf)
     arrival = np.cumsum(rng.exponential(1 / load, queries))
     state = new_state(kinds, described.group_of(), arrival, items, (rng, rng))
@@ -379,3 +381,23 @@ def test_shorter_queues_are_worth_it():
     assert every < 0.8 * two < 0.8 * random
     # 160,000 responses over 20 queues with a correlation time of some 1 / (1 - rho)^2 services: standard error 2 %
     assert random == pytest.approx(1 / (1 - load), rel=0.08)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewerSystem(System):
+    dispatch: str = "central"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewerChip(Accelerator):
+    fusion_wait_s: float = 0.0
+
+
+def test_what_the_loops_do_not_know_is_refused_and_not_ignored():
+    system = NewerSystem(name="new", cores=2, service=CPU, accelerator=NewerChip(name="chip", service=FAST))
+    assert kind_of(system, Policy(4), 10).cores == 2
+    with pytest.raises(InputError, match=r"new: dispatch 'jsq' is not simulated in a fleet.*leave it at 'central'"):
+        kind_of(replace(system, dispatch="jsq"), Policy(4), 10)
+    waiting = NewerChip(name="chip", service=FAST, fusion_wait_s=0.1, max_fused_queries=2)
+    with pytest.raises(InputError, match=r"chip: fusion_wait_s 0\.1 is not simulated"):
+        kind_of(replace(system, accelerator=waiting), Policy(4, 2), 10)
