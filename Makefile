@@ -42,18 +42,19 @@ docs: $(VENV)/.installed-docs
 	$(BIN)/python -m sphinx --nitpicky --fail-on-warning --keep-going --quiet -b doctest docs docs/_build/doctest
 	@echo "documentation: docs/_build/html/index.html"
 
-bench: $(VENV)/.installed
+bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks
 
 results: $(VENV)/.installed
 	$(BIN)/python -m studies.accuracy
 	$(BIN)/python -m studies.contention
+	$(BIN)/python -m studies.coverage
 	$(BIN)/python -m studies.dlrm_rmc1
 	$(BIN)/python -m studies.eight_models
 	$(BIN)/python -m studies.readme
 
 clean:
-	rm -rf $(VENV) docs/_build docs/generated demo.png benchmarks/results.json
+	rm -rf $(VENV) docs/_build docs/generated demo.png
 
 $(BIN)/pip:
 	@python=; for candidate in $(PYTHON); do \

@@ -1,42 +1,37 @@
-"""Print a table of timings and write benchmarks/results.json."""
+"""Time everything, print tables, and renew the committed results and the tables of the documentation."""
 
 from __future__ import annotations
 
 import json
-import os
-import platform
 from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import speed, tables
 from benchmarks.cases import CASES
+from benchmarks.scaling import machine
 from benchmarks.timing import measure
 
-RESULTS = Path(__file__).with_name("results.json")
+RESULTS = Path(__file__).with_name("results")
 
 
 def main() -> None:
     """Time every case and show it."""
-    rows = [measure(case) for group in CASES for case in group()]
-    table = Table("operation", "median", "range", "reference", "its median", "ratio", "limit")
-    for r in rows:
-        limit = "" if r["limit_s"] is None else f"{r['limit_s']} s {'kept' if r['within_limit'] else 'MISSED'}"
-        table.add_row(
-            str(r["name"]),
-            f"{r['median_s']:.4f} s",
-            f"{r['fastest_s']:.4f}..{r['slowest_s']:.4f}",
-            str(r["reference"]),
-            f"{r['reference_s']:.4f} s",
-            f"{r['ratio']:.2f}",
-            limit,
-        )
-    Console(width=120).print(table)
-    machine = {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()}
+    where = machine()
+    answers = [measure(case) for group in CASES for case in group()]
     packages = {name: version(name) for name in ("recqueue", "numpy", "scipy", "numba")}
-    record = {"schema": 1, "machine": machine, "packages": packages, "cases": rows}
-    RESULTS.write_text(json.dumps(record, indent=1) + "\n")
+    RESULTS.mkdir(exist_ok=True)
+    for name, record in (("answers", {"packages": packages, "rows": answers}), ("speed", speed.measure())):
+        text = json.dumps({"schema": 1, "machine": where, **record}, indent=1)
+        (RESULTS / f"{name}.json").write_text(text + "\n")
+    tables.write()
+    for name, (header, rows) in tables.tables().items():
+        shown = Table(*header, title=name)
+        for row in rows:
+            shown.add_row(*row)
+        Console(width=120).print(shown)
 
 
 if __name__ == "__main__":

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from scipy.optimize import brentq
 
+from recqueue.analysis.accuracy import expected_error, on_jump
 from recqueue.analysis.pools import Costs, cpu_utilization, loads, mixture
 from recqueue.errors import InputError, OutOfValidityError, OutsideMeasuredRangeWarning, UnstableQueueError
 from recqueue.queueing import forkjoin
 from recqueue.serving.performance import Performance
 from recqueue.serving.policy import Policy
 from recqueue.serving.scenario import Scenario
-from recqueue.workload.arrivals import gap_scv
+from recqueue.workload.arrivals import index_of_dispersion
 
 Limit = Literal["cpu", "accelerator", "latency"]
 
@@ -90,6 +92,8 @@ def evaluate(scenario: Scenario, *, qps: float | None = None) -> Performance:
     cpu_limit, accelerator_limit = work.saturation_qps(scenario)
     ranks = {"p50": 0.5, "p95": 0.95, "p99": 0.99, f"p{sla.percentile:g}": sla.percentile / 100}
     cpu, accelerator = rate / cpu_limit, rate / accelerator_limit
+    error: dict[str, float] = {}
+    cautions: tuple[str, ...] = ()
     try:
         parts = mixture(scenario, policy, rate, costs)
     except UnstableQueueError:
@@ -107,6 +111,9 @@ def evaluate(scenario: Scenario, *, qps: float | None = None) -> Performance:
         latency = {"mean": float(forkjoin.mean(parts)), **{name: at[rank] for name, rank in ranks.items()}}
         status = "ok"
         cpu = cpu_utilization(scenario, policy, rate, costs)
+        dispersion = index_of_dispersion(scenario.arrivals, rate)
+        error, cautions = expected_error(scenario, parts, max(cpu, accelerator), dispersion)
+        cautions = (*cautions, *_jumps(parts, ranks, latency))
     stable = status == "ok"
     return Performance(
         kind="evaluate",
@@ -119,19 +126,22 @@ def evaluate(scenario: Scenario, *, qps: float | None = None) -> Performance:
         meets_sla=latency[f"p{sla.percentile:g}"] <= sla.latency_s,
         status=status,
         stable=stable,
-        notes=(*(str(w.message) for w in caught), *_caution(scenario, rate)),
+        error=error,
+        notes=(*(str(w.message) for w in caught), *cautions),
     )
 
 
-def _caution(scenario: Scenario, rate: float) -> tuple[str, ...]:
-    """What the accuracy table does not cover."""
-    scv = gap_scv(scenario.arrivals, rate)
-    if abs(scv - 1) < 1e-9:
-        return ()
-    return (
-        f"arrival gaps with SCV {scv:.3g} enter by two moments only; the accuracy table covers Poisson arrivals: "
-        "check with recqueue simulate",
-    )
+def _jumps(
+    parts: Sequence[tuple[float, forkjoin.Response]], ranks: Mapping[str, float], latency: Mapping[str, float]
+) -> Iterator[str]:
+    """A note for each percentile that lies on a jump of the distribution."""
+    for name, rank in ranks.items():
+        if rank > 0.5 and (between := on_jump(parts, rank, latency[name])):
+            low, high = between
+            yield (
+                f"{name} lies on a jump: every latency from {low * 1e3:.3g} to {high * 1e3:.3g} ms is that percentile "
+                "but for one in fifty of the queries beyond it; no longer simulation would tell them apart"
+            )
 
 
 def on_time(scenario: Scenario, policy: Policy, qps: float, costs: Costs) -> float:
@@ -140,7 +150,7 @@ def on_time(scenario: Scenario, policy: Policy, qps: float, costs: Costs) -> flo
     if qps >= CLOSEST_TO_SATURATION * min(loads(scenario, policy, costs).saturation_qps(scenario)):
         return 0.0
     try:
-        return sum(w * r.cdf(bound) for w, r in mixture(scenario, policy, qps, costs, horizon_s=bound))
+        return forkjoin.distribution(mixture(scenario, policy, qps, costs, horizon_s=bound), bound)
     except (UnstableQueueError, OutOfValidityError):
         return 0.0
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
+from recqueue.analysis.scope import check_dispatch
 from recqueue.profiles.contention import Contention
 from recqueue.queueing.forkjoin import LEVEL_WEIGHTS, LEVELS, Response, SplitQueries, response
 from recqueue.queueing.mgk import erlang_c
 from recqueue.serving.policy import Policy
 from recqueue.serving.scenario import Scenario
-from recqueue.workload.arrivals import gap_scv
+from recqueue.workload.arrivals import index_of_dispersion
 
 _KINDS = 192
 """Most kinds of query that the mathematics distinguishes; sizes of equal split are joined beyond it."""
+_NOISY_KINDS = 64
+"""The same where service times are noisy, which smooths over the sizes that are joined."""
+_KEPT = 32
+"""Policies whose queries are kept ready."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,10 +38,35 @@ class Costs:
 
     core_s: NDArray[np.float64]
     accelerator_s: NDArray[np.float64]
+    _near: dict[tuple[int, int, float], SplitQueries] = field(default_factory=dict, repr=False)
+    _far: dict[tuple[int, float], SplitQueries] = field(default_factory=dict, repr=False)
+
+    def near(self, scenario: Scenario, policy: Policy) -> SplitQueries:
+        """Queries of a policy on the cores; the same object for the same policy, with what it has worked out."""
+        p, cv = scenario.sizes.pmf, scenario.system.service.cv
+        batch, threshold = min(policy.batch_size, len(p) - 1), policy.offload_threshold or len(p)
+        key = batch, threshold, cv
+        if key not in self._near:
+            if len(self._near) >= _KEPT:
+                self._near.clear()
+            self._near[key] = split(p[:threshold], batch, self.core_s, cv)
+        return self._near[key]
+
+    def far(self, scenario: Scenario, policy: Policy) -> SplitQueries:
+        """Queries of a policy on the accelerators."""
+        p, device = scenario.sizes.pmf, scenario.system.accelerator
+        key = policy.offload_threshold or len(p), device.service.cv if device else 0.0
+        if key not in self._far:
+            if len(self._far) >= _KEPT:
+                self._far.clear()
+            offloaded = np.where(np.arange(len(p)) >= key[0], p, 0.0)
+            self._far[key] = split(offloaded, len(p) - 1, self.accelerator_s, key[1])
+        return self._far[key]
 
     @staticmethod
     def of(scenario: Scenario) -> Costs:
         """Read the tables of ``scenario`` from 1 to its largest query."""
+        check_dispatch(scenario)
         system, n = scenario.system, np.arange(1, scenario.sizes.max_items + 1)
         core = np.concatenate(([0.0], system.service.seconds_at(n) + system.dispatch_overhead_s))
         device = system.accelerator
@@ -48,8 +78,9 @@ def split(pmf: NDArray[np.float64], batch_size: int, service_s: NDArray[np.float
     n = np.flatnonzero(pmf)
     full = (n - 1) // batch_size
     p, last = pmf[n] / pmf[n].sum(), service_s[n - full * batch_size]
-    if len(n) > _KINDS:
-        each = max(1, _KINDS // (int(full.max()) + 1))
+    most = _KINDS if cv == 0 else _NOISY_KINDS
+    if len(n) > most:
+        each = max(1, most // (int(full.max()) + 1))
         place = (n - 1 - full * batch_size) * each // batch_size
         kind, group = np.unique(full * each + place, return_inverse=True)
         weight = np.bincount(group, p)
@@ -148,7 +179,7 @@ def cpu_utilization(scenario: Scenario, policy: Policy, qps: float, costs: Costs
     share = float(near.sum())
     if share == 0:
         return 0.0
-    queries = split(near, min(policy.batch_size, scenario.sizes.max_items), costs.core_s, system.service.cv)
+    queries = costs.near(scenario, policy)
     load = qps * share * queries.work_mean_s
     spread = contention_spread(load, system.contention, system.cores, _peakedness(queries), queries.full + 1)
     work = queries.probability * (queries.full * queries.full_s + queries.last_s)
@@ -207,16 +238,15 @@ def mixture(
     """
     system, p = scenario.system, scenario.sizes.pmf
     threshold = policy.offload_threshold or len(p)
-    batch = min(policy.batch_size, len(p) - 1)
-    variability = gap_scv(scenario.arrivals, qps)
+    variability = index_of_dispersion(scenario.arrivals, qps)
     parts = []
     near = p[:threshold]
     share = float(near.sum())
     if share > 0:
-        queries = split(near, batch, costs.core_s, system.service.cv)
+        queries = costs.near(scenario, policy)
         load = qps * share * queries.work_mean_s
         all_busy = float(system.contention.factor_at(system.cores))
-        waiting, spread, peakedness = all_busy, None, 0.0
+        waiting, peakedness = all_busy, 0.0
         if load * all_busy < system.cores and len(system.contention.busy) > 1:
             waiting, _ = contention_factors(load, system.contention, system.cores)
             x, peakedness = queries.full + 1, _peakedness(queries)
@@ -226,15 +256,15 @@ def mixture(
             waiting = nearest_all_busy(waiting, float(system.contention.factor_at(min(together, system.cores))))
         # A share of a renewal stream picked at random: its SCV moves towards 1.
         thinned = 1 + share * (variability - 1)
-        started = response(qps * share, queries.scaled(waiting), system.cores, horizon_s=horizon_s, gap_scv=thinned)
+        slowed = queries if waiting == 1 else queries.scaled(waiting)
+        started = response(qps * share, slowed, system.cores, horizon_s=horizon_s, gap_scv=thinned)
         if peakedness:
             spread = contention_spread(load, system.contention, system.cores, peakedness, started.positions)
-        own = queries if spread is not None else queries.scaled(all_busy)
-        parts.append((share, replace(started, queries=own, slowdown=spread)))
+            started = replace(started, queries=queries, slowdown=spread)
+        parts.append((share, started))
     if threshold < len(p) and system.accelerator:  # not by the share, which need not add up to 1 exactly
         device = system.accelerator
-        far = np.where(np.arange(len(p)) >= threshold, p, 0.0)
-        queries = split(far, len(p) - 1, costs.accelerator_s, device.service.cv)
+        queries = costs.far(scenario, policy)
         thinned = 1 + (1 - share) * (variability - 1)
         parts.append(
             (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from recqueue.cli.app import CANNOT_MEET_SLA, PASS, UNDECIDED
+from recqueue.cli.app import CANNOT_MEET_SLA, INTERRUPTED, PASS, UNDECIDED
 from recqueue.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +26,20 @@ def _scenario_options(function: Callable[..., Any]) -> Callable[..., Any]:
         help="Replace a value of the scenario, as in sla.latency_ms=50 or accelerator=null; repeatable.",
     )(function)
     return click.argument("scenario")(function)
+
+
+def _share(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Read a share given as "1%" or 0.01."""
+    if value is None:
+        return None
+    text = value.strip()
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = float("nan")
+    if not 0 < share < 1:
+        raise click.BadParameter(f"{text!r}; give a share above 0 and below 100 %, such as 1% or 0.01", ctx, param)
+    return share
 
 
 _QPS = click.option("--qps", type=float, help="Offered queries per second, instead of the scenario's.")
@@ -98,6 +112,20 @@ def evaluate(ctx: click.Context, scenario: str, settings: tuple[str, ...], qps: 
 @_QPS
 @click.option("--queries", type=click.IntRange(min=100), default=200_000, show_default=True, help="Queries in all.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random streams.")
+@click.option("--workers", type=click.IntRange(min=1), help="Threads, instead of one for each core.")
+@click.option(
+    "--precision",
+    callback=_share,
+    metavar="PERCENT",
+    help="Go on until half the interval of the SLA's percentile is at most this share of it, as in 1%.",
+)
+@click.option("--until-decided", is_flag=True, help="Go on until the interval lies on one side of the bound.")
+@click.option("--max-queries", type=click.IntRange(min=100), help="Where to stop all the same [32 times --queries].")
+@click.option(
+    "--records",
+    metavar="FILE",
+    help="Also write one row per query of a run of --queries queries to this Parquet file (extra 'parquet').",
+)
 @click.pass_context
 def simulate(
     ctx: click.Context,
@@ -106,10 +134,18 @@ def simulate(
     qps: float | None,
     queries: int,
     seed: int,
+    workers: int | None,
+    precision: float | None,
+    max_queries: int | None,
+    records: str | None,
     *,
+    until_decided: bool,
     as_json: bool,
 ) -> None:
     """Simulate the policy in SCENARIO and give confidence intervals.
+
+    With --precision or --until-decided, --queries is the size of the first look only: the run goes on until the
+    answer is there. Ctrl-C shows what the finished replications say.
 
     A file with 'kind: fleet' (a day of machines behind a router; 2,000,000 queries by default) or 'kind: pipeline' (a
     graph of stages) is simulated too, with --queries, --seed, --set and --json.
@@ -123,7 +159,32 @@ def simulate(
 
         ctx.exit(fleets.run(loaded, ctx))
     described = _with_rate(loaded, scenario, qps)
-    ctx.exit(_show(run(described, queries=queries, seed=seed), described, as_json=as_json))
+    written = _write_records(described, records, queries, seed) if records else None
+    found = run(
+        described,
+        queries=queries,
+        seed=seed,
+        workers=workers,
+        half_width=precision,
+        until_decided=until_decided,
+        max_queries=max_queries,
+    )
+    code = _show(found, described, as_json=as_json)
+    if written:
+        click.echo(f"records: {written}", err=as_json)
+    ctx.exit(INTERRUPTED if found.experiment and found.experiment.interrupted else code)
+
+
+def _write_records(scenario: Scenario, path: str, queries: int, seed: int) -> str:
+    """Write the queries of one run; its first ones are those of the first replication, with the same seed."""
+    from recqueue.io.parquet import QueryRecords
+    from recqueue.simulate import run_blocks, spawn
+
+    if scenario.policy is None or scenario.qps is None:
+        raise InputError("records: a policy and a rate are needed")
+    with QueryRecords(path) as file:
+        run_blocks(scenario, scenario.policy, scenario.qps, queries, spawn(seed, 1)[0], file.write)
+    return f"{path}, {file.rows:,} queries"
 
 
 @click.command("max-rate")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping
@@ -90,16 +91,20 @@ def performance_record(p: Performance, scenario: Scenario) -> dict[str, Any]:
         "items_per_s": p.qps * scenario.sizes.mean,
         "latency_s": p.latency_s,
         "interval_s": p.interval_s,
+        "breakdown_s": p.breakdown_s,
+        "error": p.error,
         "utilization": p.utilization,
         "offloaded": p.offloaded,
         "power_w": p.power_w,
         "qps_per_w": p.qps / p.power_w if p.power_w and p.stable else None,
         "meets_sla": p.meets_sla,
+        "verdict": p.verdict,
         "stable": p.stable,
         "status": p.status,
         "seed": p.seed,
         "queries": p.queries,
         "sub_requests": p.sub_requests,
+        "experiment": None if p.experiment is None else dataclasses.asdict(p.experiment),
         "notes": p.notes,
         "policy": policy_record(scenario.policy),
         **scenario_record(scenario, p.qps),

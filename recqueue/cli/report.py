@@ -128,6 +128,13 @@ def _load(p: Performance) -> str:
     )
 
 
+def _error(p: Performance) -> list[tuple[str, str | Text]]:
+    if not p.error:
+        return []
+    within = ", ".join(f"{name} {100 * share:.1f} %" for name, share in p.error.items())
+    return [("error", f"of the formula, in 95 of 100 scenarios like this: within {within}")]
+
+
 def _power(p: Performance) -> str:
     if p.power_w is None:
         return "unknown (no power figures for this hardware)"
@@ -140,8 +147,7 @@ def _rates(qps: float, scenario: Scenario) -> str:
 
 def performance_report(p: Performance, scenario: Scenario) -> None:
     """Print what evaluate or simulate found."""
-    undecided = "undecided: " + ("see the note" if p.notes else "the interval contains the bound")
-    meets = {True: "yes", False: "NO", None: undecided}[p.meets_sla]
+    meets = {True: "yes", False: "NO", None: f"undecided: {_undecided(p, scenario)}"}[p.meets_sla]
     counted = (
         "" if p.queries is None else f" ({p.queries:,} queries, {p.sub_requests or 0:,} sub-requests, seed {p.seed})"
     )
@@ -149,11 +155,14 @@ def performance_report(p: Performance, scenario: Scenario) -> None:
         ("policy", str(scenario.policy)),
         ("rate", _rates(p.qps, scenario)),
         ("keeps SLA", f"{meets}; {p.status}" if p.status != "ok" else meets),
+        *_parts(p),
         ("utilization", _load(p)),
         ("power", _power(p)),
         ("workload", _workload(scenario, p.qps)),
         *_profiles(scenario),
         ("method", p.method + counted),
+        *_looks(p),
+        *_error(p),
         *(("note", note) for note in p.notes),
     ]
     with _screen() as out:
@@ -161,6 +170,44 @@ def performance_report(p: Performance, scenario: Scenario) -> None:
         out.print(_grid(rows[:3]))
         out.print(_latency_table(scenario, [("formula" if p.kind == "evaluate" else "simulation", p)]))
         out.print(_grid(rows[3:]))
+
+
+def _parts(p: Performance) -> list[tuple[str, str | Text]]:
+    """What the mean latency of a simulation consists of."""
+    b = {name: f"{1e3 * seconds:.3g} ms" for name, seconds in p.breakdown_s.items()}
+    if not b:
+        return []
+    return [
+        (
+            "mean latency",
+            f"{b['wait']} until the last sub-request starts, {b['service']} service, {b['straggler']} stragglers",
+        )
+    ]
+
+
+def _undecided(p: Performance, scenario: Scenario) -> str:
+    """Why, and what more it would take."""
+    if p.status != "ok":
+        return "the latencies were still growing"
+    needed = p.experiment.needed_queries if p.experiment else None
+    more = f"; about {needed:,.0f} queries would tell" if needed and math.isfinite(needed) else ""
+    low, high = p.interval_s.get(_percentile(scenario), (-math.inf, math.inf))
+    inside = not p.notes or low <= scenario.sla.latency_s <= high
+    return ("the interval contains the bound" if inside else "see the note") + more
+
+
+def _looks(p: Performance) -> list[tuple[str, str | Text]]:
+    """How a run that chose its own length ended."""
+    e = p.experiment
+    if e is None or e.most_looks == 1:
+        return []
+    return [
+        (
+            "stopping",
+            f"look {e.looks} of at most {e.most_looks}, {e.replications} replications; every interval at "
+            f"{e.confidence:.2%}, so that all looks together are wrong in 5 % of runs at most",
+        )
+    ]
 
 
 def max_rate_report(r: MaxRate, scenario: Scenario) -> None:
@@ -176,7 +223,7 @@ def max_rate_report(r: MaxRate, scenario: Scenario) -> None:
         )
         if p is not None:
             out.print(_latency_table(scenario, [("formula", p)]))
-            rows += [("method", p.method), *(("note", note) for note in p.notes)]
+            rows += [("method", p.method), *_error(p), *(("note", note) for note in p.notes)]
         out.print(_grid(rows))
 
 

@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from recqueue import profiles
@@ -23,12 +24,15 @@ from recqueue.workload import (
     MEDIUM_TARGETS_S,
     Arrivals,
     QuerySizes,
+    diurnal_arrivals,
     fixed_sizes,
     latency_target_s,
     lognormal_sizes,
     mlperf_sizes,
+    mmpp_arrivals,
     normal_sizes,
     production_sizes,
+    renewal_arrivals,
     sizes_from_pmf,
     trace_arrivals,
 )
@@ -169,7 +173,12 @@ def _system(d: schema.Document) -> System:
             OutsideMeasuredRangeWarning,
             stacklevel=2,
         )
-    overhead_us = d.server.dispatch_overhead_us
+    overhead_us, dispatch, prefetch = d.server.dispatch_overhead_us, d.server.dispatch, d.server.prefetch
+    if prefetch is not None and dispatch != "prefetch":
+        raise InputError(
+            f"server.prefetch {prefetch} with server.dispatch {dispatch!r}: only cores that prefetch have a buffer; "
+            "leave it out, or use 'dispatch: prefetch'"
+        )
     return System(
         name=cpu,
         cores=cores,
@@ -178,6 +187,8 @@ def _system(d: schema.Document) -> System:
         dispatch_overhead_s=(
             overhead_us / 1e6 if overhead_us is not None else profile.dispatch_overhead_s if profile else 0.0
         ),
+        dispatch=dispatch,
+        **({} if prefetch is None else {"prefetch": prefetch}),
         accelerator=_accelerator(d),
         power=_power(cpu, cores / profiles.hardware(cpu).cores) if known else None,
     )
@@ -237,7 +248,11 @@ def _arrivals(a: Any, folder: Path) -> Arrivals:
     with _at("workload.arrivals"):
         match a:
             case schema.Renewal():
-                return Arrivals(process="renewal", gap_scv=a.scv)
+                return renewal_arrivals(a.scv, a.law)
+            case schema.Mmpp():
+                return mmpp_arrivals(a.rates, a.switch_per_s)
+            case schema.Diurnal():
+                return diurnal_arrivals(3600 * np.array(a.time_h), a.relative_rate, 3600 * a.period_h)
             case schema.Trace():
                 with _at(a.file):
                     return trace_arrivals(read_timestamps(folder / a.file))

@@ -73,6 +73,8 @@ class Server(Block):
         | None
     ) = None
     dispatch_overhead_us: NotNegative | None = None
+    dispatch: Literal["central", "random", "round_robin", "jsq", "prefetch"] = "central"
+    prefetch: Count | None = None
 
 
 class Accelerator(Block):
@@ -146,6 +148,24 @@ class Renewal(Block):
 
     process: Literal["renewal"]
     scv: NotNegative
+    law: Literal["gamma", "hyperexponential"] = "gamma"
+
+
+class Mmpp(Block):
+    """Poisson arrivals whose rate follows a Markov chain."""
+
+    process: Literal["mmpp"]
+    rates: list[NotNegative]
+    switch_per_s: list[list[NotNegative]]
+
+
+class Diurnal(Block):
+    """Poisson arrivals whose rate follows the time of day."""
+
+    process: Literal["diurnal"]
+    time_h: list[NotNegative]
+    relative_rate: list[NotNegative]
+    period_h: Positive = 24.0
 
 
 class Trace(Block):
@@ -192,9 +212,11 @@ class Workload(Block):
     arrivals: Annotated[
         Annotated[Poisson, Tag("<poisson>")]
         | Annotated[Renewal, Tag("<renewal>")]
+        | Annotated[Mmpp, Tag("<mmpp>")]
+        | Annotated[Diurnal, Tag("<diurnal>")]
         | Annotated[Trace, Tag("<trace>")]
         | Annotated[Legacy, Tag("<legacy_deeprecsys>")],
-        _by_key("process", ["poisson", "renewal", "trace", "legacy_deeprecsys"]),
+        _by_key("process", ["poisson", "renewal", "mmpp", "diurnal", "trace", "legacy_deeprecsys"]),
     ] = Poisson(process="poisson")
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
+from scipy.special import log_ndtr
 
-from recqueue.queueing.mgk import wait
-from recqueue.queueing.mxdk import spread_positions, start_times
-from recqueue.queueing.service import ServiceMixture, lognormal_cdf
+from recqueue.queueing.mxdk import start_times
+from recqueue.queueing.pooled import Work, stretch
+from recqueue.queueing.service import ServiceMixture
 
 _EDGES = np.concatenate((np.linspace(0, 0.9, 73), np.linspace(0.9, 0.99, 25)[1:], np.linspace(0.99, 1, 13)[1:]))
 LEVELS = (_EDGES[1:] + _EDGES[:-1]) / 2
@@ -65,6 +66,34 @@ class SplitQueries:
         each = np.append(self.probability, self.probability @ self.full) / self.mean_sub_requests
         return ServiceMixture(each, np.append(self.last_s, self.full_s), self.cv)
 
+    @cached_property
+    def quanta(self) -> NDArray[np.float64]:
+        """Probability that a query is so many quanta of ``full_s``, its remainder rounded at random, mean kept."""
+        ratio = self.last_s / self.full_s
+        below = np.floor(ratio * (1 + 1e-12)).astype(np.int64)
+        up = np.clip(ratio - below, 0.0, 1.0)
+        low = self.full + below
+        pmf = np.bincount(low, self.probability * (1 - up), int(low.max()) + 2)
+        return np.asarray(pmf + np.bincount(low + 1, self.probability * up, len(pmf)))
+
+    @cached_property
+    def quanta_work(self) -> Work:
+        """Work of the quanta of a query that has any."""
+        some = self.quanta[1:]
+        return Work(some / some.sum(), self.full_s * np.arange(1.0, len(some) + 1))
+
+    @cached_property
+    def work(self) -> Work:
+        """Work of a query; the noise of its sum as three points of a log-normal, moments up to the second kept."""
+        mean = self.full * self.full_s + self.last_s
+        if self.cv == 0:
+            return Work(self.probability, mean)
+        cv2 = self.cv**2 * (self.full * self.full_s**2 + self.last_s**2) / mean**2
+        points = np.exp(np.sqrt(np.log1p(cv2))[:, None] * np.sqrt(3.0) * np.array([-1.0, 0.0, 1.0]))
+        weights = np.array([1, 4, 1]) / 6
+        points /= (points @ weights)[:, None]
+        return Work(np.outer(self.probability, weights).reshape(-1), (mean[:, None] * points).reshape(-1))
+
     def scaled(self, factor: float) -> SplitQueries:
         """The same with every service time multiplied by ``factor``."""
         return SplitQueries(self.probability, self.full, self.last_s * factor, self.full_s * factor, self.cv)
@@ -83,7 +112,12 @@ class Response:
     times_s : numpy.ndarray
         Ascending times, shape (times,).
     start_cdf : numpy.ndarray
-        ``start_cdf[j, i]``: probability that sub-request ``positions[j]`` has started within ``times_s[i]``.
+        ``start_cdf[j, i]``: probability that sub-request ``positions[j]`` has started within ``times_s[i]``, but for
+        ``later_s``.
+    later_s : numpy.ndarray
+        Seconds that a query starts later, at the levels ``start_cdf[0]`` of its wait; shape (times,).
+    servers : int
+        k.
     slowdown : numpy.ndarray or None
         Factor on the service of each tabulated sub-request of a query whose starts are at each of ``LEVELS``, shape
         (positions, levels): late starts and slow services come together. None for no such factor.
@@ -93,12 +127,68 @@ class Response:
     positions: NDArray[np.int64]
     times_s: NDArray[np.float64]
     start_cdf: NDArray[np.float64]
+    later_s: NDArray[np.float64]
+    servers: int
     slowdown: NDArray[np.float64] | None = None
 
     @cached_property
     def _start_quantiles(self) -> NDArray[np.float64]:
         """Start times at the levels, shape (positions, levels)."""
-        return np.array([np.interp(LEVELS, row, self.times_s) for row in self.start_cdf])
+        # One ascending table of all rows, each beginning at level 0 and time 0, two levels after the one before.
+        rows = 2.0 * np.arange(len(self.positions))[:, None]
+        levels = np.concatenate((rows, self.start_cdf + rows), axis=1).reshape(-1)
+        times = np.tile(np.concatenate(([0.0], self.times_s)), len(rows))
+        later = np.interp(LEVELS, self.start_cdf[0], self.later_s)
+        return np.asarray(np.maximum.accumulate(np.interp(LEVELS + rows, levels, times) + later, axis=0))
+
+    @cached_property
+    def _levels(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Starts, slowdowns and weights of the levels; levels that differ by little of the noise are one."""
+        starts, slow = self._start_quantiles, self.slowdown
+        alike = max(_ALIKE * self.queries.cv, 1e-3)
+        moved = np.abs(np.diff(starts, axis=1)).max(axis=0) / (alike * self.queries.full_s)
+        if slow is not None:
+            moved = moved + np.abs(np.diff(slow, axis=1)).max(axis=0) / alike
+        group = np.concatenate(([0], np.cumsum(moved))).astype(np.int64)
+        first = np.flatnonzero(np.diff(group, prepend=-1))
+        weights = np.add.reduceat(LEVEL_WEIGHTS, first)
+        starts = np.add.reduceat(starts * LEVEL_WEIGHTS, first, axis=1) / weights
+        slow = np.ones((1, 1)) if slow is None else np.add.reduceat(slow * LEVEL_WEIGHTS, first, axis=1) / weights
+        return starts, slow, weights
+
+    @cached_property
+    def _places(self) -> tuple[_Between, _Between]:
+        """Rows of the last full sub-request and of the last one, for each kind."""
+        return self._between(np.maximum(self.queries.full, 1)), self._between(self.queries.full + 1)
+
+    @cached_property
+    def _noise(self) -> tuple[_Array, _Array, _Array, _Array]:
+        """Whole services whose noise a start has, and the cv of all that noise: of each place, then of each kind.
+
+        A start that follows j - 1 of the query's own services on k servers is uncertain by their noise over k, a
+        variance of (j - 1) cv^2 / k^2 services squared. The table of starts is as wide as the step of one place,
+        1 / 12 k^2, and so much of it is there already.
+        """
+        q, k = self.queries, self.servers
+
+        def services(place: NDArray[np.int64]) -> _Array:
+            if q.cv == 0:
+                return np.zeros((len(place), 1))
+            return np.where(place > k, np.maximum(place - 1 - 1 / (12 * q.cv**2), 0.0) / k**2, 0.0)[:, None]
+
+        more, last_more_s, last_s = services(self.positions), services(q.full + 1) * q.full_s, q.last_s[:, None]
+        last_cv = q.cv * np.sqrt(last_s**2 + last_more_s * q.full_s) / (last_s + last_more_s)
+        return more, q.cv / np.sqrt(1 + more), last_more_s, last_cv
+
+    @cached_property
+    def _last_starts(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Start of the last sub-request of each kind at each level, and its mean service, shape (kinds, levels)."""
+        starts, slow, _ = self._levels
+        low, high, a = self._places[1]
+        last_s = self.queries.last_s[:, None]
+        if self.slowdown is not None:
+            last_s = last_s * ((1 - a) * slow[low] + a * slow[high])
+        return (1 - a) * starts[low] + a * starts[high], last_s
 
     def cdf(self, t: float) -> float:
         r"""Probability that a query is done within ``t`` seconds.
@@ -111,42 +201,139 @@ class Response:
         of the two last marginals.
         """
         q = self.queries
+        if t <= 0:
+            return 0.0
         if q.cv == 0 and self.slowdown is None:
-            last = self._started(q.full + 1, t - q.last_s)
-            before = self._started(np.maximum(q.full, 1), np.full(len(q.full), t - q.full_s))
-            return float(q.probability @ np.where(q.full > 0, np.minimum(last, before), last))
-        starts = self._start_quantiles
-        slow = np.ones((len(starts), len(LEVELS))) if self.slowdown is None else self.slowdown
-        with np.errstate(divide="ignore"):
-            log_done = np.maximum(np.log(lognormal_cdf(t - starts, q.full_s * slow, q.cv)), -1e3)
+            full, last = self._places
+            ended = self._started(last, t - q.last_s)
+            before = self._started(full, np.full(len(q.full), t - q.full_s))
+            return float(q.probability @ np.where(q.full > 0, np.minimum(ended, before), ended))
+        starts, slow, weights = self._levels
+        start, last_s = self._last_starts
+        low, high, a = self._places[0]
+        more, cv, last_more_s, last_cv = self._noise
+        # Levels so low that all is done, or so high that nothing has started, need no evaluation.
+        done = int(np.searchsorted(starts[-1], t - self._longest_s))
+        some = slice(done, int(np.searchsorted(starts[0], t)))
+        if some.stop <= some.start:
+            return float(weights[:done].sum())
+        if self.slowdown is not None:
+            slow, last_s = slow[:, some], last_s[:, some]
         # Sum of the logarithms over all sub-requests up to each tabulated one; those in between by the trapezoid rule.
+        log_done = _log_lognormal(((t - starts[:, some]) / (q.full_s * slow) + more) / (1 + more), cv)
         gaps = np.diff(self.positions)[:, None]
         steps = gaps * (log_done[1:] + log_done[:-1]) / 2 + (log_done[1:] - log_done[:-1]) / 2
         up_to = np.concatenate((log_done[:1], log_done[:1] + np.cumsum(steps, axis=0)))
-        low, high, a = self._between(np.maximum(q.full, 1))
-        before = np.where(q.full[:, None] > 0, (1 - a) * up_to[low] + a * up_to[high], 0.0)
-        low, high, a = self._between(q.full + 1)
-        start = (1 - a) * starts[low] + a * starts[high]
-        last_s = q.last_s[:, None] * ((1 - a) * slow[low] + a * slow[high])
-        done = lognormal_cdf(t - start, last_s, q.cv) * np.exp(before)
-        return float(q.probability @ (done @ LEVEL_WEIGHTS))
+        before = up_to[low] if np.array_equal(low, high) else (1 - a) * up_to[low] + a * up_to[high]
+        before[q.full == 0] = 0.0
+        in_time = np.exp(_log_lognormal((t - start[:, some] + last_more_s) / (last_s + last_more_s), last_cv) + before)
+        return float(weights[:done].sum() + (q.probability @ in_time) @ weights[some])
 
-    def _between(self, position: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    @cached_property
+    def _longest_s(self) -> float:
+        """Seconds from its start within which any sub-request is done, but for 1e-9."""
+        more, cv, last_more_s, last_cv = self._noise
+        slow = 1.0 if self.slowdown is None else float(self.slowdown.max())
+        last_s = self.queries.last_s[:, None]
+        full = self.queries.full_s * ((1 + more) * np.exp(6 * np.sqrt(np.log1p(cv**2))) - more)
+        last = (last_s + last_more_s) * np.exp(6 * np.sqrt(np.log1p(last_cv**2))) - last_more_s
+        return slow * float(max(full.max(), last.max()))
+
+    def sf(self, t: float) -> float:
+        """Probability that a query takes longer than ``t`` seconds."""
+        return 1.0 - self.cdf(t)
+
+    def quantile(self, p: float) -> float:
+        """Seconds within which a share ``p`` of the queries is done."""
+        return quantile([(1.0, self)], p)
+
+    @cached_property
+    def mean(self) -> float:
+        """Seconds: the integral of the tail by Gauss points, or over the levels where nothing smooths the jumps."""
+        q = self.queries
+        if q.cv == 0 and self.slowdown is None:
+            starts, (low, high, a), (low_1, high_1, a_1) = self._start_quantiles, *self._places
+            last = (1 - a_1) * starts[low_1] + a_1 * starts[high_1] + q.last_s[:, None]
+            full = (1 - a) * starts[low] + a * starts[high] + q.full_s
+            done = np.where(q.full[:, None] > 0, np.maximum(full, last), last)
+            return float(q.probability @ (done @ LEVEL_WEIGHTS))
+        edges = [0.0, *(self.quantile(p) for p in (0.01, 0.6, 0.97, 1 - 1e-5))]
+        nodes, weights = np.polynomial.legendre.leggauss(10)
+        total = 0.0
+        for begin, end in pairwise(edges):
+            tail = [self.sf(float(t)) for t in begin + (end - begin) * (nodes + 1) / 2]
+            total += float(weights @ tail) * (end - begin) / 2
+        return total
+
+    @property
+    def idle(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Response of each kind on idle servers and without noise, and its probability."""
+        q, k = self.queries, self.servers
+        last = (q.full // k) * q.full_s + q.last_s
+        return np.maximum(last, (-(-q.full // k)) * q.full_s), q.probability
+
+    def _between(self, position: NDArray[np.int64]) -> _Between:
         """Rows around each position and the weight of the upper one, shape (positions, 1)."""
         high = np.searchsorted(self.positions, position)
         low = np.maximum(high - (self.positions[high] != position), 0)
         gap = np.maximum(self.positions[high] - self.positions[low], 1)
         return low, high, ((position - self.positions[low]) / gap)[:, None]
 
-    def _started(self, position: NDArray[np.int64], t: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Probability that sub-request ``position`` has started within ``t``: linear between the times, 0 before 0."""
-        x = self.times_s
-        i = np.clip(np.searchsorted(x, t, side="right") - 1, 0, len(x) - 2)
-        b = np.clip((t - x[i]) / (x[i + 1] - x[i]), 0, 1)
-        low, high, a = self._between(position)
-        left = (1 - a[:, 0]) * self.start_cdf[low, i] + a[:, 0] * self.start_cdf[high, i]
-        right = (1 - a[:, 0]) * self.start_cdf[low, i + 1] + a[:, 0] * self.start_cdf[high, i + 1]
-        return np.asarray(np.where(t < 0, 0.0, left + (right - left) * b))
+    @cached_property
+    def _rows(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], float]:
+        """All distribution functions as one ascending table, each row ``apart`` seconds after the one before.
+
+        Times, probabilities, last time of each row, ``apart``.
+        """
+        times = np.broadcast_to(self.times_s, self.start_cdf.shape)
+        if self.later_s.any():
+            times = times + np.interp(self.start_cdf, self.start_cdf[0], self.later_s)
+            times = np.maximum.accumulate(times, axis=1)
+        apart = 1.5 * float(times.max()) + self.queries.full_s
+        rows = apart * np.arange(len(self.positions))[:, None]
+        return (times + rows).reshape(-1), self.start_cdf.reshape(-1), times[:, -1], apart
+
+    def _started(self, place: _Between, t: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Probability that the sub-request in each place has started within ``t``; 0 before 0."""
+        low, high, a = place
+        times, cdf, last, apart = self._rows
+        left = np.interp(np.minimum(t, last[low]) + apart * low, times, cdf)
+        right = np.interp(np.minimum(t, last[high]) + apart * high, times, cdf)
+        return np.asarray(np.where(t < 0, 0.0, left + (right - left) * a[:, 0]))
+
+
+_Array = NDArray[np.float64]
+_Between = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+_ALIKE = 0.3
+"""Levels whose starts differ by less than this share of the standard deviation of a service are followed as one; what
+is lost of the variance of the starts is a 12th of its square, less than a hundredth of that of a service."""
+_NEVER = -200.0
+"""Logarithm of a probability of 0, near enough."""
+
+
+@lru_cache(maxsize=1)
+def _log_normal_table() -> tuple[float, float, NDArray[np.float64]]:
+    """First point, points per unit and log P(Z <= z) of the normal law, where that is neither 0 nor 1."""
+    z = np.linspace(-12.0, 7.0, 8192)
+    table = np.concatenate(([_NEVER], log_ndtr(z), [0.0, 0.0]))
+    table.setflags(write=False)
+    step = z[1] - z[0]
+    return float(z[0] - step), float(1 / step), table
+
+
+def _log_lognormal(x: NDArray[np.float64], cv: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logarithm of P(S <= x) for a log-normal S of mean 1, from a table; a constant S where cv is 0."""
+    if not np.any(cv):
+        return np.where(x >= 1 - 1e-12, 0.0, _NEVER)
+    first, per_unit, table = _log_normal_table()
+    sigma = np.sqrt(np.log1p(cv**2))
+    scale = per_unit / sigma
+    place = np.log(np.maximum(x, 1e-300)) * scale + ((sigma / 2 - first) * per_unit)
+    np.clip(place, 0.0, len(table) - 2, out=place)
+    i = place.astype(np.int64)
+    place -= i
+    low = table[i]
+    return np.asarray(low + place * (table[i + 1] - low))
 
 
 def response(
@@ -154,18 +341,20 @@ def response(
 ) -> Response:
     r"""Response time of split queries on k servers behind one FCFS queue, whole distribution.
 
-    Waits come from solvable systems whose work per query V is matched to the real one, since :math:`E V^2` sets the
-    heavy-traffic tail exactly:
+    The waits come from M^X/D/k, which is solved exactly: services are quanta of one full sub-request, and the remainder
+    of a query is rounded at random to none or one, mean work kept. Besides the load, this keeps the mean of
+    :math:`\sum_{i,j} \min(S_i, S_j)` over the sub-requests of a query, which says how clustered the busy servers are
+    when nobody waits. What it changes is the law of the work V of a query, and that is put right by
+    :func:`recqueue.queueing.pooled.stretch`: at each level the wait is multiplied by the ratio of the waits of one
+    server k times as fast, with the real work and with the quanta. Noise in the query's own services moves the
+    starts of those of its sub-requests that follow them on the same server
+    (``own_cv`` of :func:`recqueue.queueing.mxdk.start_times`).
 
-    (a) M^X/D/k with services of a full sub-request, the remainder rounded at random to none or one, mean work kept;
-    (b) M^X/D/k with the true counts and the mean service of a sub-request;
-    (c) M/G/k of the sub-requests one by one, its waits stretched by the work that arrives together.
+    Gaps that are not exponential change the variance of the work per gap: waits are multiplied by
+    :math:`1 + (c_a^2 - 1) (E V)^2 / E V^2`.
 
-    (a) and (b) are mixed to reproduce :math:`E V^2` (the waits of the mixture are stretched where neither end
-    reaches it), then mixed with (c) in proportion to how rarely queries are split. Gaps that are not exponential change
-    the variance of the work per gap: :math:`E V^2 + (c_a^2 - 1) (E V)^2` takes the place of :math:`E V^2`.
-
-    Exact for constant service without remainder (up to the comonotone coupling) and for M/G/1 with Poisson arrivals.
+    Exact for constant service without remainder (up to the comonotone coupling) and for the wait in M/G/1 with Poisson
+    arrivals; the error elsewhere is in the accuracy table of the documentation.
 
     Parameters
     ----------
@@ -176,7 +365,7 @@ def response(
     servers : int
         k, 1 or more.
     horizon_s : float
-        The distribution is right up to this time; infinite for all of it (to a tail of 1e-9).
+        The distribution is right up to this time; infinite for all of it (to a tail of 1e-6).
     gap_scv : float
         Squared coefficient of variation of the arrival gaps, 1 for Poisson.
 
@@ -188,82 +377,104 @@ def response(
     Raises
     ------
     UnstableQueueError, OutOfValidityError
-        As in :func:`recqueue.queueing.mxdk.excess` and :func:`recqueue.queueing.mgk.wait`.
+        As in :func:`recqueue.queueing.mxdk.excess`.
 
     References
     ----------
-    Tijms (2003), chapter 9, for the interpolation idea; the matching of the work per query is recqueue's own, with
-    errors in the accuracy table of the documentation.
+    Tijms (2003), chapter 9, for M^X/D/k; stretching by the pooled server is recqueue's own, with errors in the accuracy
+    table of the documentation.
     """
-    positions = int(queries.full.max()) + 1
-    target = queries.work_second_moment + (gap_scv - 1) * queries.work_mean_s**2
-    target = max(target, 0.05 * queries.work_mean_s**2)
-    single = queries.sub_request
-    one_by_one = wait(rate * queries.mean_sub_requests, single, servers)
-    stretch = target / queries.work_mean_s / (single.second_moment / single.mean)
-    grid = np.linspace(0.0, 1.0, len(one_by_one.tail)) * ((len(one_by_one.tail) - 1) * one_by_one.step_s * stretch)
-    if positions == 1:
-        return Response(queries, np.ones(1, dtype=np.int64), grid, 1 - one_by_one.tail[None, :])
-
-    x = queries.full + 1
-    rounded = np.minimum(queries.last_s / queries.full_s, 1.0)
-    quanta = np.asarray(np.bincount(queries.full, queries.probability * (1 - rounded), positions + 1), dtype=float)
-    quanta += np.bincount(x, queries.probability * rounded, positions + 1)
-    counts = np.asarray(np.bincount(x, queries.probability, positions + 1), dtype=float)
-    j2 = np.arange(positions + 1) ** 2
-    mean_service = single.mean
-    second_a = queries.full_s**2 * float(quanta @ j2)
-    second_b = mean_service**2 * float(counts @ j2)
-    weight = 1.0 if second_a == second_b else float(np.clip((target - second_b) / (second_a - second_b), 0, 1))
-    widen = target / (weight * second_a + (1 - weight) * second_b)
-    reach = horizon_s / min(widen, 1.0)
-    tables = [
-        (w, start_times(pmf, rate, d, servers, positions=positions, horizon_s=reach))
-        for w, pmf, d in ((weight, quanta, queries.full_s), (1 - weight, counts, mean_service))
-        if w > 1e-6
-    ]
-    unsplit = float(queries.probability[queries.full == 0].sum()) ** 8
-    times = np.concatenate([t.times_s for _, t in tables] + ([grid / widen] if unsplit > 1e-3 else []))
-    times = np.unique(np.round(times / mean_service, 9)) * mean_service
-    places = spread_positions(positions)
-    cdf = np.zeros((len(places), len(times)))
-    for w, table in tables:
-        for row, known in zip(cdf, table.cdf, strict=True):
-            row += w * np.interp(times, table.times_s, known)
-    times = times * widen
-    if unsplit > 1e-3:
-        spacing = single.mean / servers
-        for j, row in zip(places - 1, cdf, strict=True):
-            row *= 1 - unsplit
-            row += unsplit * np.interp(times - j * spacing, grid, 1 - one_by_one.tail)
-    return Response(queries, places, times, cdf)
+    exact = queries.cv == 0 and gap_scv == 1 and bool(np.all(queries.last_s == queries.full_s))
+    table = start_times(
+        queries.quanta,
+        rate,
+        queries.full_s,
+        servers,
+        positions=int(queries.full.max()) + 1,
+        horizon_s=horizon_s if exact else np.inf,
+        own_cv=queries.cv,
+        coarse=True,
+    )
+    times, cdf = table.times_s, table.cdf
+    if exact or cdf[0, 0] > 1 - 1e-9:
+        return Response(queries, table.positions, times, cdf, np.zeros(len(times)), servers)
+    if queries.cv == 0:
+        # A jump belongs to those who need not wait, up to their level; what stretches the rest must not tilt it.
+        jump = np.flatnonzero(np.diff(times) < 1e-6 * queries.full_s) + 1
+        level = np.clip(cdf[0, 0], cdf[:, jump - 1], cdf[:, jump])
+        times, cdf = np.insert(times, jump, times[jump]), np.insert(cdf, jump, level, axis=1)
+    square = 2 * queries.work.residual_mean_s * queries.work_mean_s
+    factor = max(1 + (gap_scv - 1) * queries.work_mean_s**2 / square, 0.05)
+    ratio = stretch(
+        queries.work,
+        queries.quanta_work,
+        rate * queries.work_mean_s / servers,
+        (1 - cdf[0]) / (1 - cdf[0, 0]),
+        variance_factor=factor,
+    )
+    later = np.maximum.accumulate(times * ratio) - times
+    return Response(queries, table.positions, times, cdf, later, servers)
 
 
-def quantile(mixture: list[tuple[float, Response]], p: float) -> float:
+def distribution(mixture: Sequence[tuple[float, Response]], t: float) -> float:
+    """Share of all queries done within ``t`` seconds, over ``(probability, Response)`` parts."""
+    return sum(w * r.cdf(t) for w, r in mixture)
+
+
+def quantile(mixture: Sequence[tuple[float, Response]], p: float) -> float:
     r"""Time within which a share ``p`` of all queries is done, over ``(probability, Response)`` parts.
 
     Distributions are mixed, never percentiles: the root of :math:`\sum_i w_i P(R_i \le t) = p`.
     """
+    guesses = [(w, *r.idle) for w, r in mixture]
+    times = np.concatenate([t for _, t, _ in guesses])
+    shares = np.concatenate([w * share for w, _, share in guesses])
+    order = np.argsort(times)
+    at = min(int(np.searchsorted(np.cumsum(shares[order]), p)), len(order) - 1)
+    noise = max(r.queries.cv for _, r in mixture)
+    return _root(partial(distribution, mixture), p, float(times[order[at]]) * (1 + noise))
+
+
+def _root(cdf: Callable[[float], float], p: float, guess: float, *, relative: float = 1e-6) -> float:
+    """Smallest t with ``cdf(t) >= p``, to 1e-6 of t or of the tail: false position on the logarithm of the tail.
+
+    Tails are nearly exponential, so a straight line through two points of the logarithm lands close (the Illinois
+    rule keeps either end moving); three steps that have not shrunk the bracket to a third are followed by a halving.
+    """
+    goal = np.log1p(-p)
 
     def gap(t: float) -> float:
-        return sum(w * r.cdf(t) for w, r in mixture) - p
+        return float(goal - np.log(max(1.0 - cdf(t), 1e-14)))
 
-    high = max(float(r.queries.last_s.max()) + r.queries.full_s for _, r in mixture)
-    for _ in range(60):
-        if gap(high) >= 0:
-            break
-        high *= 1.6
-    return float(brentq(gap, 0.0, high, xtol=high * 1e-9, rtol=1e-7))
+    low, f_low, high, f_high = 0.0, float(goal), np.inf, np.inf
+    before, f_before, t, width, side = 0.0, f_low, guess, np.inf, 0
+    for count in range(1, 200):
+        f = gap(t)
+        if abs(f) < relative and count > 1:
+            return t
+        if f >= 0:
+            high, f_high = t, f
+            f_low = f_low / 2 if side == 1 else f_low
+            side = 1
+        else:
+            before, f_before, low, f_low = low, f_low, t, f
+            f_high = f_high / 2 if side == -1 else f_high
+            side = -1
+        if high - low <= relative * low:
+            return high
+        if np.isinf(high):
+            rise = (f_low - f_before) / (low - before)
+            t *= 1.6 if rise <= 0 else min(max(1.02 - f / rise / t, 1.05), 2.0)
+        elif count % 4 == 0 and high - low > width / 3:
+            t = (low + high) / 2
+        else:
+            t = min(max(high - (high - low) * f_high / (f_high - f_low), low + 1e-3 * (high - low)), high)
+            if low == 0:
+                t = max(t, 0.8 * high)
+        width = high - low if count % 4 == 0 else width
+    return high
 
 
-def mean(mixture: list[tuple[float, Response]]) -> float:
-    """Mean response over the parts: the integral of the tail of the mixture."""
-    high = quantile(mixture, 1 - 1e-5)
-    nodes, weights = np.polynomial.legendre.leggauss(24)
-    edges = np.concatenate(([0.0], np.quantile([quantile(mixture, q) for q in (0.01, 0.5, 0.95)], [0, 0.5, 1]), [high]))
-    total = 0.0
-    for a, b in pairwise(edges):
-        t = a + (b - a) * (nodes + 1) / 2
-        tail = np.array([1 - sum(w * r.cdf(float(s)) for w, r in mixture) for s in t])
-        total += float(weights @ tail) * (b - a) / 2
-    return total
+def mean(mixture: Sequence[tuple[float, Response]]) -> float:
+    """Mean response over the parts: the integral of the tail of each."""
+    return sum(w * r.mean for w, r in mixture)

@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 
-def lognormal_cdf(t: NDArray[np.float64], mean: NDArray[np.float64] | float, cv: float) -> NDArray[np.float64]:
-    """P(S <= t) for a log-normal S of that mean and cv, broadcast; a constant when cv is 0."""
-    if cv == 0:
+def lognormal_cdf(
+    t: NDArray[np.float64], mean: NDArray[np.float64] | float, cv: NDArray[np.float64] | float
+) -> NDArray[np.float64]:
+    """P(S <= t) for a log-normal S of that mean and cv, broadcast; a constant when cv is 0 (everywhere)."""
+    if np.max(cv) == 0:
         return np.asarray(np.greater_equal(t, np.asarray(mean) * (1 - 1e-12)), dtype=float)
-    variance_log = np.log1p(cv**2)
+    variance_log = np.log1p(np.square(cv))
     with np.errstate(divide="ignore", invalid="ignore"):
         z = (np.log(np.maximum(t, 0.0) / mean) + variance_log / 2) / np.sqrt(variance_log)
     return np.asarray(ndtr(z))

@@ -1,86 +1,65 @@
-"""A simulated number is an experiment: replications, warm-up, an interval."""
+"""A simulated number is an experiment: replications, a detected warm-up, an interval, and a rule for when to stop."""
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import stdtrit
 
-from recqueue.errors import InputError
-from recqueue.serving.performance import Performance
+from recqueue.errors import InputError, WorkerLostError
+from recqueue.serving.performance import Experiment, Performance
 from recqueue.serving.policy import Policy
 from recqueue.serving.scenario import Scenario
-from recqueue.simulate.engine import accelerators_fcfs, cores_fcfs
-from recqueue.simulate.streams import Streams, arrival_times_s, query_items, service_noise, spawn
-
-WARM_UP_SHARE = 0.2
-"""Share of the queries of each replication that fill the empty system and are not counted."""
+from recqueue.simulate.execution import Crew
+from recqueue.simulate.replication import Run, run_once
+from recqueue.simulate.statistics import Estimate, Growth, estimates, growth, mser5
+from recqueue.simulate.streams import spawn
+from recqueue.workload.arrivals import generator, index_of_dispersion
 
 SETTLING_TIMES = 3
-"""A warm-up is long enough when it covers this many relaxation times, taken as 2 (1 + SCV of sizes) / (1 - load)^2
-queries, the order of magnitude of a single-server queue started empty; e^-3 = 5 % of the start is then left."""
+"""The warm-up covers at least this many relaxation times; e^-3 = 5 % of the empty start is then left."""
+LEAST_QUERIES = 100
+"""Counted queries in a replication, at least."""
+LEAST_REPLICATIONS = 3
+"""Replications from which an interval is made, at least."""
+TRUSTED_TIMES = 20
+"""Relaxation times in each replication from which intervals of p95 cover as they should; 1 / (1 - p) of them beyond."""
+MOST_GROWTH = 32
+"""Times the queries of the first look at which a run that chooses its own length ends undecided, by default."""
+ERROR = 0.05
+"""Chance that an interval misses, or that any of several looks decides wrongly."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """One replication: what each counted query saw, and how busy the pools were."""
+class Plan:
+    """How a run proceeds: replications of one length, more of them at each look.
 
-    latency_s: NDArray[np.float64]
-    cpu_utilization: float
-    accelerator_utilization: float
-    offloaded_queries: float
-    offloaded_items: float
-    sub_requests: int
+    Attributes
+    ----------
+    counted, warm_up : int
+        Queries of each replication.
+    stages : tuple of int
+        Replications at each look, ascending.
+    half_width : float or None
+        Relative half-width of the interval at which to stop.
+    until_decided : bool
+        Whether to stop as soon as the verdict on the SLA is decided.
+    """
 
+    counted: int
+    warm_up: int
+    stages: tuple[int, ...]
+    half_width: float | None = None
+    until_decided: bool = False
 
-def run_once(scenario: Scenario, policy: Policy, qps: float, queries: int, streams: Streams) -> Run:
-    """Simulate one replication of ``queries`` counted queries after a warm-up; latencies in order of arrival."""
-    system = scenario.system
-    warm_up = round(queries * WARM_UP_SHARE / (1 - WARM_UP_SHARE))
-    total = queries + warm_up
-    arrival = arrival_times_s(scenario.arrivals, qps, total, streams.arrivals)
-    items = query_items(scenario.sizes, total, streams.sizes)
-    threshold = policy.offload_threshold
-    offload = np.zeros(total, dtype=bool) if threshold is None else items >= threshold
-    local = ~offload
-    finish = np.empty(total)
-
-    batch = min(policy.batch_size, scenario.sizes.max_items)
-    sub_requests = int(np.sum(-(-items[local] // batch)))
-    table = np.concatenate(([0.0], system.service.seconds_at(np.arange(1, batch + 1)) + system.dispatch_overhead_s))
-    slowdown = np.concatenate(([1.0], system.contention.factor_at(np.arange(1, system.cores + 1, dtype=float))))
-    finish_local = np.empty(int(local.sum()))
-    noise = service_noise(system.service.cv, sub_requests, streams.service_cpu)
-    core_s = cores_fcfs(arrival[local], items[local], batch, table, noise, slowdown, finish_local)
-    finish[local] = finish_local
-
-    accelerator_s = 0.0
-    if threshold is not None and system.accelerator is not None:
-        device = system.accelerator
-        offloadable = np.arange(threshold, scenario.sizes.max_items + 1)
-        whole = np.concatenate((np.zeros(threshold), device.service.seconds_at(offloadable)))
-        finish_offload = np.empty(int(offload.sum()))
-        noise = service_noise(device.service.cv, len(finish_offload), streams.service_accelerator)
-        accelerator_s = (
-            accelerators_fcfs(arrival[offload], items[offload], whole, noise, device.count, finish_offload)
-            / device.count
-        )
-        finish[offload] = finish_offload
-
-    span = max(float(finish.max()), float(arrival[-1]))
-    return Run(
-        latency_s=(finish - arrival)[warm_up:],
-        cpu_utilization=core_s / (system.cores * span),
-        accelerator_utilization=accelerator_s / span,
-        offloaded_queries=float(offload.mean()),
-        offloaded_items=float(items[offload].sum() / items.sum()),
-        sub_requests=sub_requests + int(offload.sum()),
-    )
+    @property
+    def confidence(self) -> float:
+        """Of the interval at each look, so that the looks together keep :data:`ERROR` (Bonferroni)."""
+        return 1 - ERROR / len(self.stages)
 
 
 def simulate(
@@ -91,11 +70,20 @@ def simulate(
     replications: int = 8,
     seed: int = 0,
     workers: int | None = None,
+    executor: Executor | None = None,
+    half_width: float | None = None,
+    until_decided: bool = False,
+    max_queries: int | None = None,
 ) -> Performance:
-    """Simulate a scenario under its policy; every latency comes with a 95 % confidence interval.
+    r"""Simulate a scenario under its policy; every latency comes with a 95 % confidence interval.
 
-    The replications start empty, drop a warm-up of :data:`WARM_UP_SHARE` of their queries and are independent, so the
-    interval is Student's t over their quantiles. Nothing here knows a queueing formula.
+    The replications start empty and are independent; the start of each is dropped up to where MSER-5 sees no more trace
+    of it, and at least three relaxation times. The latencies are those of all replications pooled, their intervals
+    Student's t over the replications on a logarithmic scale. Nothing here knows a queueing formula.
+
+    With ``half_width`` or ``until_decided`` the number of replications doubles until the answer is there or the cap is
+    reached. At each of the K looks that the cap allows the interval has confidence :math:`1 - 0.05 / K`, so the chance
+    that any look decides wrongly stays 5 %, however the run ends.
 
     Parameters
     ----------
@@ -104,44 +92,175 @@ def simulate(
     qps : float, optional
         Offered queries per second; the scenario's own by default.
     queries : int
-        Counted queries over all replications, at least 100 for each of them.
+        Counted queries over all replications, at least 100 for each of them; of the first look when there are several.
+        The warm-up comes on top; where MSER-5 finds more of it than planned, fewer are counted.
     replications : int
-        Independent replications, 3 or more.
+        Independent replications, 3 or more; of the first look when there are several.
     seed : int
-        The same seed gives the same numbers, whatever ``workers`` is.
+        The same seed gives the same numbers, whatever ``workers`` and ``executor`` are.
     workers : int, optional
         Threads; all cores by default.
+    executor : concurrent.futures.Executor, optional
+        Where the replications run in place of our own threads; it is left open.
+    half_width : float, optional
+        Go on until half the interval of the SLA's percentile is at most this share of it, as in 0.01.
+    until_decided : bool
+        Go on until the interval of the SLA's percentile lies on one side of the bound.
+    max_queries : int, optional
+        Counted queries at which to stop whatever is known; 32 times ``queries`` by default. Only with ``half_width`` or
+        ``until_decided``.
 
     Returns
     -------
     Performance
-        With ``interval_s`` for the mean and each percentile. ``meets_sla`` is None when the interval of the SLA's
-        percentile contains the bound.
+        With ``interval_s`` for the mean and each percentile, ``verdict`` and the ``experiment``. ``meets_sla`` is None
+        (``verdict`` is "undecided") when the interval of the SLA's percentile contains the bound, or when it
+        lies below but the run was too short to settle, or when the latencies were still growing.
 
     Raises
     ------
     InputError
         When the policy or the rate is missing or an option is out of range.
+    WorkerLostError
+        When worker processes died twice and fewer than three replications are left.
+
+    References
+    ----------
+    :cite:t:`asmussen2007stochastic`, :cite:t:`white2000comparison`.
     """
+    policy, rate = question(scenario, qps)
+    check_options(queries, replications, seed, workers, executor, max_queries)
+    plan = _plan(scenario, policy, rate, queries, replications, half_width, until_decided, max_queries)
+    runs: dict[int, Run] = {}
+    with Crew[Run](executor, workers) as crew:
+        for look, target in enumerate(plan.stages, start=1):
+            first = plan.stages[look - 2] if look > 1 else 0
+            tasks = [
+                partial(run_once, scenario, policy, rate, plan.counted, streams, warm_up=plan.warm_up)
+                for streams in spawn(seed, target - first, first=first)
+            ]
+            runs |= {first + i: run for i, run in crew.run(tasks).items()}
+            if len(runs) < LEAST_REPLICATIONS:
+                if crew.interrupted:
+                    raise KeyboardInterrupt
+                raise WorkerLostError(
+                    f"simulate: worker processes died twice and {len(runs)} of {target} replications are left; "
+                    "is there enough memory? Use fewer queries, more replications or fewer workers"
+                )
+            found, done = summarize(scenario, policy, rate, [runs[i] for i in sorted(runs)], seed, plan, look)
+            if done or crew.interrupted or crew.lost:
+                break
+    return _with_incidents(found, crew, target)
+
+
+def question(scenario: Scenario, qps: float | None) -> tuple[Policy, float]:
+    """Policy and rate of a simulation, or one line that says which is missing or unusable."""
     policy, rate = scenario.policy, scenario.qps if qps is None else qps
     if policy is None:
         raise InputError("simulate: the scenario has no policy; give policy.batch_size (and offload_threshold)")
-    if rate is None or not (np.isfinite(rate) and rate > 0):
+    number = isinstance(rate, int | float | np.integer | np.floating) and not isinstance(rate, bool)
+    if rate is None or not (number and np.isfinite(rate) and rate > 0):
         raise InputError(f"simulate: qps {rate}; give a finite rate above 0 queries per second")
-    if replications < 3:
+    return policy, float(rate)
+
+
+def check_options(
+    queries: int,
+    replications: int,
+    seed: int,
+    workers: int | None,
+    executor: Executor | None,
+    max_queries: int | None = None,
+) -> None:
+    """Refuse sizes, seeds, workers and executors that are out of range, in one line each."""
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise InputError(
+            f"simulate: executor {executor!r:.60}; give a concurrent.futures.Executor, or None for threads"
+        )
+    whole = {"queries": queries, "replications": replications, "seed": seed, "workers": workers}
+    for name, value in {**whole, "max_queries": max_queries}.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer)):
+            raise InputError(f"simulate: {name} {value!r}; it must be a whole number")
+    if replications < LEAST_REPLICATIONS:
         raise InputError(f"simulate: {replications} replications; at least 3 are needed for an interval")
-    if queries < 100 * replications:
-        raise InputError(f"simulate: {queries} queries; give at least {100 * replications} (100 for each replication)")
+    if queries < LEAST_QUERIES * replications:
+        raise InputError(
+            f"simulate: {queries} queries; give at least {LEAST_QUERIES * replications} ({LEAST_QUERIES} for each "
+            "replication)"
+        )
     if seed < 0:
         raise InputError(f"simulate: seed {seed}; it must be a whole number of 0 or more")
+    if workers is not None and workers < 1:
+        raise InputError(f"simulate: {workers} workers; it must be 1 or more")
+
+
+def _plan(
+    scenario: Scenario,
+    policy: Policy,
+    qps: float,
+    queries: int,
+    replications: int,
+    half_width: float | None,
+    until_decided: bool,
+    max_queries: int | None,
+) -> Plan:
+    """Length and number of replications at each look."""
+    sequential = half_width is not None or until_decided
+    if half_width is not None and not (isinstance(half_width, int | float | np.floating) and 0 < half_width < 1):
+        raise InputError(f"simulate: half_width {half_width}; it must lie between 0 and 1, as in 0.01 for 1 %")
+    if max_queries is not None and not sequential:
+        raise InputError(
+            f"simulate: max_queries {max_queries} without half_width or until_decided; give one, or queries"
+        )
+    most = MOST_GROWTH * queries if max_queries is None else max_queries
+    if sequential and most < queries:
+        raise InputError(f"simulate: max_queries {most} is below queries ({queries}), those of the first look")
+    settling = relaxation_queries(scenario, policy, qps)
     each = -(-queries // replications)
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        runs = list(pool.map(lambda s: run_once(scenario, policy, rate, each, s), spawn(seed, replications)))
-    return summarize(scenario, policy, rate, runs, seed)
+    stages = [replications]
+    if sequential:
+        if math.isfinite(settling):
+            each = max(each, min(math.ceil(trusted_queries(settling, scenario.sla.percentile)), most // replications))
+        while (more := min(2 * stages[-1], most // each)) > stages[-1]:
+            stages.append(more)
+    warm_up = math.ceil(SETTLING_TIMES * min(settling, each / SETTLING_TIMES))
+    return Plan(counted=each, warm_up=warm_up, stages=tuple(stages), half_width=half_width, until_decided=until_decided)
+
+
+def relaxation_queries(scenario: Scenario, policy: Policy, qps: float) -> float:
+    r"""Queries that arrive in the relaxation time of the system, in order of magnitude; infinite at capacity.
+
+    .. math:: \frac{2 (I + c^2)}{(1 - \rho)^2} + \lambda (S_\max + \tau)
+
+    The first term is that of a heavily loaded queue with index of dispersion I of the arrivals, SCV :math:`c^2` of the
+    query sizes and load :math:`\rho` (it is that of M/M/1 as :math:`\rho \to 1`), the second the arrivals during the
+    longest service and the relaxation time :math:`\tau` of a modulating chain.
+    """
+    load = max(offered_load(scenario, policy, qps))
+    if load >= 1:
+        return math.inf
+    system, arrivals, device = scenario.system, scenario.arrivals, scenario.system.accelerator
+    batch = min(policy.batch_size, scenario.sizes.max_items)
+    longest = float(system.service.seconds_at(batch)) + system.dispatch_overhead_s
+    if policy.offload_threshold is not None and device is not None:
+        longest = max(longest, float(device.service.seconds_at(scenario.sizes.max_items)))
+    dispersion = 1.0 if arrivals.process == "diurnal" else index_of_dispersion(arrivals, qps)
+    chain = 0.0
+    if arrivals.process == "mmpp":
+        chain = 1 / float(np.sort(-np.linalg.eigvals(generator(arrivals.switch_per_s)).real)[1])
+    return 2 * (dispersion + scenario.sizes.scv) / (1 - load) ** 2 + qps * (longest + chain)
+
+
+def trusted_queries(settling: float, percentile: float) -> float:
+    """Queries in a replication from which its quantile is close to normal: enough of the rare long queues are in it."""
+    return max(TRUSTED_TIMES, 100 / (100 - percentile)) * settling
 
 
 def offered_load(scenario: Scenario, policy: Policy, qps: float) -> tuple[float, float]:
-    """Work offered to each pool over its capacity with every server busy: (cores, accelerators); stable below 1."""
+    """Work offered to each pool over its capacity with every server busy: (cores, accelerators); stable below 1.
+
+    An accelerator that fuses queries is at its capacity when every launch is full.
+    """
     system, p = scenario.system, scenario.sizes.pmf
     n = np.arange(1, len(p))
     batch = min(policy.batch_size, scenario.sizes.max_items)
@@ -152,60 +271,155 @@ def offered_load(scenario: Scenario, policy: Policy, qps: float) -> tuple[float,
     device = system.accelerator
     if device is None or local.all():
         return cpu, 0.0
-    return cpu, qps * float(p[1:][~local] @ device.service.seconds_at(n[~local])) / device.count
+    if device.max_fused_queries == 1:
+        return cpu, qps * float(p[1:][~local] @ device.service.seconds_at(n[~local])) / device.count
+    far, most = np.where(np.append(False, ~local), p, 0.0), device.max_fused_queries
+    share, size = float(far.sum()), most * (len(p) - 1) + 1
+    together = np.fft.irfft(np.fft.rfft(far / share, size) ** most, size)  # items of a full launch
+    items = np.arange(most * (policy.offload_threshold or 1), size)
+    launch_s = float(together[items] @ device.service.seconds_at(items)) + (most - 1) * device.fused_query_s
+    return cpu, qps * share * launch_s / most / device.count
 
 
-def summarize(scenario: Scenario, policy: Policy, qps: float, runs: Sequence[Run], seed: int) -> Performance:
-    """Statistics over replications."""
+def percentiles(scenario: Scenario) -> dict[str, float]:
+    """Names and ranks of the percentiles that are reported: the usual ones and that of the SLA."""
+    return {"p50": 50.0, "p95": 95.0, "p99": 99.0, f"p{scenario.sla.percentile:g}": scenario.sla.percentile}
+
+
+def summarize(
+    scenario: Scenario, policy: Policy, qps: float, runs: Sequence[Run], seed: int, plan: Plan, look: int
+) -> tuple[Performance, bool]:
+    """Statistics over replications, and whether they are what was asked for."""
     sla, system = scenario.sla, scenario.system
-    ranks = {"p50": 50.0, "p95": 95.0, "p99": 99.0, f"p{sla.percentile:g}": sla.percentile}
-    rows = np.array([[r.latency_s.mean(), *np.percentile(r.latency_s, list(ranks.values()))] for r in runs])
-    half = stdtrit(len(runs) - 1, 0.975) * rows.std(axis=0, ddof=1) / np.sqrt(len(runs))
-    names = ["mean", *ranks]
-    latency = dict(zip(names, rows.mean(axis=0).tolist(), strict=True))
-    interval = {k: (max(m - h, 0.0), m + h) for (k, m), h in zip(latency.items(), half.tolist(), strict=True)}
+    whole = np.vstack([np.concatenate((r.warm_up_s, r.latency_s)) for r in runs])
+    detected = mser5(whole)
+    cut = max(plan.warm_up, detected)
+    rows = whole[:, cut:]
+    found = estimates(rows, percentiles(scenario), confidence=plan.confidence)
+    own = found[f"p{sla.percentile:g}"]
+    load_cpu, load_accelerator = offered_load(scenario, policy, qps)
+    load = max(load_cpu, load_accelerator)
+    settling = relaxation_queries(scenario, policy, qps)
+    # What has not settled is looked at from its empty start on, where growth shows best.
+    trend = growth(whole if plan.warm_up < SETTLING_TIMES * settling else rows)
+    stable = load < 1 and trend.label != "overloaded"
+    notes = list(_doubts(scenario, qps, plan, settling, load, len(runs)))
+    meets: bool | None = None
+    if not stable or own.low > sla.latency_s:
+        meets = False
+    elif own.high <= sla.latency_s and not notes and trend.label == "stable":
+        meets = True
+    counted = rows.size
+    enough = trusted_queries(settling, sla.percentile)
+    if not notes and plan.counted < enough < math.inf:
+        notes.append(
+            f"each replication holds {plan.counted / settling:.0f} relaxation times: the interval of "
+            f"p{sla.percentile:g} is likely too narrow; {enough * len(runs):,.0f} queries, or a run until it is "
+            "decided, would do"
+        )
+    done = (meets is not None or not plan.until_decided) and own.half_width <= (plan.half_width or math.inf)
+    needed = _needed(own, sla.latency_s, counted, meets, plan)
+    if needed is not None and stable:
+        needed = max(needed, SETTLING_TIMES * settling * len(runs))
     cpu = float(np.mean([r.cpu_utilization for r in runs]))
     accelerator = float(np.mean([r.accelerator_utilization for r in runs])) if system.accelerator else None
-
-    load_cpu, load_accelerator = offered_load(scenario, policy, qps)
-    stable = max(load_cpu, load_accelerator) < 1
-    low, high = interval[f"p{sla.percentile:g}"]
-    meets = False if not stable or low > sla.latency_s else True if high <= sla.latency_s else None
-    notes = []
-    settling = 2 * (1 + scenario.sizes.scv) / (1 - max(load_cpu, load_accelerator)) ** 2 if stable else np.inf
-    warm_up = len(runs[0].latency_s) * WARM_UP_SHARE / (1 - WARM_UP_SHARE)
-    if stable and warm_up < SETTLING_TIMES * settling:
-        needed = SETTLING_TIMES * settling * (1 - WARM_UP_SHARE) / WARM_UP_SHARE * len(runs)
-        notes.append(
-            f"too short to settle at offered load {max(load_cpu, load_accelerator):.3f}: the latencies are likely "
-            f"too low; use at least {needed:,.0f} queries"
-        )
-        meets = None if meets else meets
-    status = (
-        "ok"
-        if stable
-        else (
-            f"overloaded: offered load {load_cpu:.3f} on the cores and {load_accelerator:.3f} on the accelerator; 1 is "
-            "all they can do; the latencies shown grow with the length of the run"
-        )
-    )
-    return Performance(
+    performance = Performance(
         kind="simulate",
-        method=f"discrete-event simulation, {len(runs)} replications, {WARM_UP_SHARE:.0%} of each dropped as warm-up",
+        method=f"discrete-event simulation, {len(runs)} replications, the first {cut:,} queries of each dropped as "
+        f"warm-up ({'MSER-5' if cut == detected else 'relaxation time'})",
         qps=qps,
-        latency_s=latency,
-        interval_s=interval,
+        latency_s={name: e.value for name, e in found.items()},
+        interval_s={name: (e.low, e.high) for name, e in found.items()},
         utilization={"cpu": cpu, "accelerator": accelerator},
         offloaded={
             "queries": float(np.mean([r.offloaded_queries for r in runs])),
             "items": float(np.mean([r.offloaded_items for r in runs])),
         },
+        breakdown_s={part: float(np.mean([r.breakdown_s[part] for r in runs])) for part in runs[0].breakdown_s},
         power_w=system.power_w(cpu, accelerator or 0.0),
         meets_sla=meets,
-        status=status,
+        status=_status(load_cpu, load_accelerator, trend, qps),
         stable=stable,
-        queries=sum(len(r.latency_s) for r in runs),
+        queries=counted,
         sub_requests=sum(r.sub_requests for r in runs),
         seed=seed,
+        experiment=Experiment(
+            replications=len(runs),
+            warm_up=cut,
+            looks=look,
+            most_looks=len(plan.stages),
+            confidence=plan.confidence,
+            trend=trend.label,
+            growth=trend.relative,
+            needed_queries=needed,
+        ),
         notes=tuple(notes),
     )
+    return performance, done
+
+
+def _needed(own: Estimate, bound: float, counted: int, meets: bool | None, plan: Plan) -> float | None:
+    """Queries in all that would decide or narrow the interval enough, as errors fall with the square root of them."""
+    factors = []
+    if meets is None and own.low <= bound < own.high:
+        away = abs(math.log(own.value / bound))
+        factors.append((math.log(own.high / own.value) / away) ** 2 if away > 0 else math.inf)
+    elif meets is None:  # too short to settle, or still growing
+        factors.append(2.0)
+    if plan.half_width is not None and own.half_width > plan.half_width:
+        factors.append((own.half_width / plan.half_width) ** 2)
+    return max(max(factors), 1.0) * counted if factors else None
+
+
+def _doubts(scenario: Scenario, qps: float, plan: Plan, settling: float, load: float, replications: int) -> list[str]:
+    """Why a latency below the bound is not to be trusted yet."""
+    notes = []
+    if load < 1 and plan.warm_up < SETTLING_TIMES * settling:
+        notes.append(
+            f"too short to settle at offered load {load:.3f}: the latencies are likely too low; use at least "
+            f"{SETTLING_TIMES * settling * replications:,.0f} queries"
+        )
+    arrivals = scenario.arrivals
+    if arrivals.process == "diurnal":
+        seen = plan.counted * replications / qps / arrivals.period_s
+        if seen < 1:
+            notes.append(
+                f"the replications, each from a random time on, cover {seen:.2g} of the period of "
+                f"{arrivals.period_s / 3600:g} h: use at least {arrivals.period_s * qps:,.0f} queries, or evaluate the "
+                "busiest hour"
+            )
+    return notes
+
+
+def _status(load_cpu: float, load_accelerator: float, trend: Growth, qps: float) -> str:
+    if max(load_cpu, load_accelerator) >= 1:
+        return (
+            f"overloaded: offered load {load_cpu:.3f} on the cores and {load_accelerator:.3f} on the accelerator; 1 is "
+            "all they can do; the latencies shown grow with the length of the run"
+        )
+    if trend.label == "overloaded":
+        return (
+            f"overloaded in the simulation, at an offered load of {max(load_cpu, load_accelerator):.3f}: the latency "
+            f"grows by {trend.per_query_s * qps:.3g} s per second and does not slow down"
+        )
+    if trend.label == "backlogged":
+        return (
+            f"backlogged: the mean latency grew by {trend.relative:.1%} from the first to the second half of the run "
+            f"(chance {trend.p_value:.2g} in a steady state); a longer run tells whether it settles"
+        )
+    return "ok"
+
+
+def _with_incidents(found: Performance, crew: Crew[Run], planned: int) -> Performance:
+    """Add what went wrong on the way."""
+    notes, experiment = list(found.notes), found.experiment
+    if experiment is None:
+        return found
+    if crew.repeated:
+        notes.append(f"a worker process died; {crew.repeated} replications were run again")
+    if crew.lost:
+        notes.append(f"worker processes died again; {crew.lost} replications are missing from these figures")
+    if crew.interrupted:
+        notes.append(f"interrupted: {experiment.replications} of {planned} replications were finished and count")
+    incidents = replace(experiment, interrupted=crew.interrupted, repeated=crew.repeated, lost=crew.lost)
+    return replace(found, experiment=incidents, notes=tuple(notes))

@@ -9,10 +9,17 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
-from recqueue.workload.arrivals import Arrivals
+from recqueue.errors import InputError
+from recqueue.workload.arrivals import Arrivals, stationary
 from recqueue.workload.sizes import QuerySizes
+
+_BLOCK = 1 << 16
+"""Arrivals generated at a time where the work behind each may be much more than one draw."""
+_MOST_SWITCHES = 100.0
+"""Switches of the modulating chain for each query beyond which a simulation would spend its time on the chain."""
 
 
 class Streams(NamedTuple):
@@ -22,43 +29,240 @@ class Streams(NamedTuple):
     sizes: np.random.Generator
     service_cpu: np.random.Generator
     service_accelerator: np.random.Generator
+    dispatch: np.random.Generator
 
 
-def spawn(seed: int, replications: int) -> list[Streams]:
-    """Streams of each replication; the same seed gives the same streams, whatever runs beside them."""
-    children = np.random.SeedSequence(seed).spawn(replications)
+def spawn(seed: int, replications: int, first: int = 0) -> list[Streams]:
+    """Streams of replications ``first``, ``first + 1``, ...: the same for a seed, whatever runs beside them."""
+    children = np.random.SeedSequence(seed).spawn(first + replications)[first:]
     return [Streams(*(np.random.default_rng(s) for s in c.spawn(len(Streams._fields)))) for c in children]
 
 
-def arrival_times_s(arrivals: Arrivals, qps: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Times of ``count`` arrivals at ``qps`` queries per second, starting at time 0."""
-    match arrivals.process:
-        case "poisson":
-            gaps = rng.exponential(1 / qps, count)
-        case "renewal" if arrivals.gap_scv == 0:
-            gaps = np.full(count, 1 / qps)
-        case "renewal":
-            gaps = rng.gamma(1 / arrivals.gap_scv, arrivals.gap_scv / qps, count)
-        case "trace":
-            first = rng.integers(len(arrivals.gaps_s))
-            recorded = arrivals.gaps_s[np.arange(first, first + count) % len(arrivals.gaps_s)]
-            gaps = recorded / (arrivals.gaps_s.mean() * qps)
-        case "legacy_deeprecsys":
-            gaps = rng.poisson(1000 / qps, count) / 1000
-        case _:
-            raise ValueError(f"arrival process {arrivals.process!r} cannot be simulated")
-    return np.cumsum(gaps)
+class ArrivalTimes:
+    """Arrival times of a process at a rate, in blocks of any length: how they are cut does not change them.
+
+    Time 0 is just after a query picked at random (``mmpp`` starts in the state, ``diurnal`` at the time of day,
+    ``trace`` at the place in which such a query arrives), so every gap has the law of all gaps and no start-up of the
+    arrivals needs to be dropped. ``mmpp`` and ``diurnal`` are exact: arrivals of a unit-rate Poisson process are
+    carried over by the inverse of the rate summed up over time.
+
+    Parameters
+    ----------
+    arrivals : Arrivals
+        The process.
+    qps : float
+        Mean rate, queries per second.
+    rng : numpy.random.Generator
+        The only source of randomness.
+    phase_s : float, optional
+        Time of day at time 0 (``diurnal`` only); that of a query picked at random by default.
+    """
+
+    def __init__(
+        self, arrivals: Arrivals, qps: float, rng: np.random.Generator, *, phase_s: float | None = None
+    ) -> None:
+        self.arrivals, self.qps, self.rng = arrivals, qps, rng
+        self._last = 0.0  # latest arrival (s), or its place in summed-up rate
+        match arrivals.process:
+            case "trace":
+                self._next = int(rng.integers(len(arrivals.gaps_s)))
+            case "mmpp":
+                self._chain = _Chain(arrivals, qps, rng)
+            case "diurnal":
+                day = arrivals.period_s * qps
+                self._last = rng.random() * day if phase_s is None else float(_summed(arrivals, phase_s)) * qps
+                self.phase_s = float(_time(arrivals, np.array([self._last / qps]))[0])
+
+    def take(self, count: int) -> NDArray[np.float64]:
+        """Times (s) of the next ``count`` arrivals, not decreasing."""
+        arrivals = self.arrivals
+        if arrivals.process == "mmpp" and count > _BLOCK:
+            return np.concatenate([self.take(min(_BLOCK, count - i)) for i in range(0, count, _BLOCK)])
+        gaps = self._gaps(count)
+        if count == 0:
+            return gaps
+        gaps[0] += self._last
+        summed = np.cumsum(gaps)
+        self._last = float(summed[-1])
+        if arrivals.process == "mmpp":
+            return self._chain.times(summed)
+        if arrivals.process == "diurnal":
+            return _time(arrivals, summed / self.qps) - self.phase_s
+        return summed
+
+    def _gaps(self, count: int) -> NDArray[np.float64]:
+        a, qps, rng = self.arrivals, self.qps, self.rng
+        match a.process:
+            case "poisson":
+                return rng.exponential(1 / qps, count)
+            case "mmpp" | "diurnal":
+                return rng.exponential(size=count)
+            case "renewal" if a.gap_scv == 0:
+                return np.full(count, 1 / qps)
+            case "renewal" if a.law == "hyperexponential":
+                return _hyperexponential(a.gap_scv, qps, rng.random((count, 2)))
+            case "renewal":
+                return rng.gamma(1 / a.gap_scv, a.gap_scv / qps, count)
+            case "trace":
+                recorded = a.gaps_s[np.arange(self._next, self._next + count) % len(a.gaps_s)]
+                self._next = (self._next + count) % len(a.gaps_s)
+                return np.asarray(recorded / (a.gaps_s.mean() * qps))
+            case "legacy_deeprecsys":
+                return rng.poisson(1000 / qps, count) / 1000
+        raise ValueError(f"arrival process {a.process!r} cannot be simulated")
+
+
+def arrival_times_s(
+    arrivals: Arrivals, qps: float, count: int, rng: np.random.Generator, *, phase_s: float | None = None
+) -> NDArray[np.float64]:
+    """Times of ``count`` arrivals at ``qps`` queries per second, as :class:`ArrivalTimes` gives them from time 0 on."""
+    return ArrivalTimes(arrivals, qps, rng, phase_s=phase_s).take(count)
+
+
+def _hyperexponential(scv: float, qps: float, uniform: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Two exponential phases with balanced means: each contributes half of the mean gap."""
+    p = (1 + np.sqrt((scv - 1) / (scv + 1))) / 2
+    share = np.where(uniform[:, 0] < p, p, 1 - p)
+    return np.asarray(-np.log1p(-uniform[:, 1]) / (2 * share * qps))
+
+
+class _Chain:
+    """The modulating chain of an MMPP, and the time at which its summed-up rate reaches given values."""
+
+    def __init__(self, arrivals: Arrivals, qps: float, rng: np.random.Generator) -> None:
+        switch = arrivals.switch_per_s
+        self.rate, self.leave = qps * arrivals.relative_rate, switch.sum(axis=1)
+        self.jump = np.cumsum(switch / self.leave[:, None], axis=1)
+        pi = stationary(switch)
+        self.sojourns_per_query = float(pi @ self.leave) / qps
+        if self.sojourns_per_query > _MOST_SWITCHES:
+            raise InputError(
+                f"arrivals.mmpp: the chain switches {self.sojourns_per_query:.3g} times for each query at {qps:g} "
+                f"queries/s, at most {_MOST_SWITCHES:g} are simulated; so fast a chain averages out: use process "
+                "poisson"
+            )
+        self.holding, self.choice = rng.spawn(2)
+        seen = np.cumsum(pi * self.rate)
+        self.state = int(np.searchsorted(seen, self.choice.random() * seen[-1], side="right"))
+        # Start of each sojourn that is still of use: time, rate summed up so far, rate during it; then the end.
+        self.starts, self.summed, self.rates = np.zeros(1), np.zeros(1), np.empty(0)
+
+    def _extend(self, sojourns: int) -> None:
+        states = _path(self.state, self.choice.random(sojourns), self.jump)
+        self.state = int(states[-1])
+        length = self.holding.exponential(size=sojourns) / self.leave[states[:-1]]
+        rate = self.rate[states[:-1]]
+        self.starts = np.concatenate((self.starts[:-1], np.cumsum(np.concatenate((self.starts[-1:], length)))))
+        self.summed = np.concatenate((self.summed[:-1], np.cumsum(np.concatenate((self.summed[-1:], rate * length)))))
+        self.rates = np.concatenate((self.rates, rate))
+
+    def times(self, summed: NDArray[np.float64]) -> NDArray[np.float64]:
+        while self.summed[-1] <= summed[-1]:
+            missing = (summed[-1] - self.summed[-1]) * self.sojourns_per_query
+            self._extend(int(1.1 * missing) + 64)
+        k = np.searchsorted(self.summed, summed, side="right") - 1  # a sojourn of rate 0 sums up to nothing: never hit
+        found = self.starts[k] + (summed - self.summed[k]) / self.rates[k]
+        self.starts, self.summed, self.rates = (x[k[-1] :] for x in (self.starts, self.summed, self.rates))
+        return np.asarray(found)
+
+
+@njit(cache=True, nogil=True)
+def _path(state: int, choice: NDArray[np.float64], jump: NDArray[np.float64]) -> NDArray[np.int64]:
+    """States of the chain from ``state`` on: row i of ``jump`` is the distribution function of the state after i."""
+    states = np.empty(len(choice) + 1, np.int64)
+    states[0] = state
+    for i in range(len(choice)):
+        row = jump[states[i]]
+        j = 0
+        while j < len(row) - 1 and row[j] <= choice[i] * row[-1]:
+            j += 1
+        states[i + 1] = j
+    return states
+
+
+def _knots(arrivals: Arrivals) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Times, relative rates and summed-up relative rates from the first time of the day to the same one a day later."""
+    time = np.append(arrivals.time_s, arrivals.time_s[0] + arrivals.period_s)
+    rate = np.append(arrivals.relative_rate, arrivals.relative_rate[0])
+    return time, rate, np.concatenate(([0.0], np.cumsum(np.diff(time) * (rate[1:] + rate[:-1]) / 2)))
+
+
+def _summed(arrivals: Arrivals, time_s: float) -> float:
+    """Relative rate summed up to a time of day, counted from the first time of the table."""
+    time, rate, summed = _knots(arrivals)
+    s = (time_s - time[0]) % arrivals.period_s
+    i = int(np.searchsorted(time - time[0], s, side="right")) - 1
+    s -= time[i] - time[0]
+    return float(summed[i] + rate[i] * s + (rate[i + 1] - rate[i]) / (time[i + 1] - time[i]) * s**2 / 2)
+
+
+def _time(arrivals: Arrivals, summed: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Time at which the relative rate summed up from the first time of the table reaches each value."""
+    time, rate, total = _knots(arrivals)
+    days, rest = np.divmod(summed, arrivals.period_s)  # the mean relative rate is 1
+    i = np.clip(np.searchsorted(total, rest, side="right") - 1, 0, len(time) - 2)
+    left = np.maximum(rest - total[i], 0.0)
+    slope = (rate[i + 1] - rate[i]) / (time[i + 1] - time[i])
+    root = rate[i] + np.sqrt(np.maximum(rate[i] ** 2 + 2 * slope * left, 0.0))
+    return np.asarray(days * arrivals.period_s + time[i] + np.where(left > 0, 2 * left / np.maximum(root, 1e-300), 0.0))
+
+
+class QueryItems:
+    """Items of queries, in blocks of any length, by inversion of the distribution function.
+
+    A table leads from 4096 equal steps of the uniform number to where the search in the distribution function begins.
+    """
+
+    def __init__(self, sizes: QuerySizes, rng: np.random.Generator) -> None:
+        self.rng, self.cdf = rng, np.cumsum(sizes.pmf)
+        self.cdf[-1] = np.inf  # whatever the sum was rounded to, the search ends
+        self.begin = np.searchsorted(self.cdf, np.arange(4096) / 4096, side="right")
+
+    def take(self, count: int) -> NDArray[np.int64]:
+        """Items of the next ``count`` queries."""
+        items = np.empty(count, np.int64)
+        _invert(self.rng.random(count), self.cdf, self.begin, items)
+        return items
+
+
+@njit(cache=True, nogil=True)
+def _invert(
+    uniform: NDArray[np.float64], cdf: NDArray[np.float64], begin: NDArray[np.int64], items: NDArray[np.int64]
+) -> None:
+    for i in range(len(uniform)):
+        j = begin[int(uniform[i] * len(begin))]
+        while cdf[j] <= uniform[i]:
+            j += 1
+        items[i] = j
+
+
+class ServiceNoise:
+    """Log-normal factors of mean 1 and a given coefficient of variation, drawn ahead and used in order."""
+
+    def __init__(self, cv: float, rng: np.random.Generator) -> None:
+        self.rng, self.factors = rng, np.empty(0)
+        self.variance_log = float(np.log1p(cv**2))
+
+    def ahead(self, count: int) -> NDArray[np.float64]:
+        """At least the next ``count`` factors; none at all when the coefficient of variation is 0."""
+        missing = count - len(self.factors)
+        if self.variance_log > 0 and missing > 0:
+            new = self.rng.standard_normal(missing)
+            new *= np.sqrt(self.variance_log)
+            new -= self.variance_log / 2
+            self.factors = np.append(self.factors, np.exp(new, out=new)) if len(self.factors) else np.exp(new, out=new)
+        return self.factors
+
+    def used(self, count: int) -> None:
+        """Say how many of them are used up."""
+        self.factors = self.factors[count:]
 
 
 def query_items(sizes: QuerySizes, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Items of ``count`` queries, by inversion of the distribution function."""
-    cdf = np.cumsum(sizes.pmf)
-    return np.minimum(np.searchsorted(cdf, rng.random(count), side="right"), sizes.max_items)
+    """Items of ``count`` queries."""
+    return QueryItems(sizes, rng).take(count)
 
 
 def service_noise(cv: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Log-normal factors of mean 1 and the given coefficient of variation; empty when there is no noise."""
-    if cv == 0:
-        return np.empty(0)
-    variance_log = np.log1p(cv**2)
-    return rng.lognormal(-variance_log / 2, np.sqrt(variance_log), count)
+    """The first ``count`` factors of :class:`ServiceNoise`; empty when there is no noise."""
+    return ServiceNoise(cv, rng).ahead(count)

@@ -1,6 +1,16 @@
 """What arrives: query sizes, arrival processes, and the latency targets that queries are held to."""
 
-from recqueue.workload.arrivals import POISSON, Arrivals, arrivals_label, gap_scv, trace_arrivals
+from recqueue.workload.arrivals import (
+    POISSON,
+    Arrivals,
+    arrivals_label,
+    diurnal_arrivals,
+    gap_scv,
+    index_of_dispersion,
+    mmpp_arrivals,
+    renewal_arrivals,
+    trace_arrivals,
+)
 from recqueue.workload.distributions import (
     fixed_sizes,
     lognormal_sizes,
@@ -22,13 +32,17 @@ __all__ = [
     "Arrivals",
     "QuerySizes",
     "arrivals_label",
+    "diurnal_arrivals",
     "fixed_sizes",
     "gap_scv",
+    "index_of_dispersion",
     "latency_target_s",
     "lognormal_sizes",
     "mlperf_sizes",
+    "mmpp_arrivals",
     "normal_sizes",
     "production_sizes",
+    "renewal_arrivals",
     "sizes_from_pmf",
     "sizes_from_scipy",
     "sizes_from_values",

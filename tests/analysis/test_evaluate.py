@@ -12,7 +12,15 @@ from recqueue.errors import InputError
 from recqueue.profiles import NO_CONTENTION, Contention, LatencyCurve
 from recqueue.queueing.forkjoin import LEVELS
 from recqueue.serving import Accelerator, Policy, Power, Scenario, Sla, System
-from recqueue.workload import Arrivals, fixed_sizes, production_sizes, sizes_from_pmf, trace_arrivals
+from recqueue.workload import (
+    Arrivals,
+    diurnal_arrivals,
+    fixed_sizes,
+    mmpp_arrivals,
+    production_sizes,
+    sizes_from_pmf,
+    trace_arrivals,
+)
 
 CURVE = LatencyCurve(items=(1, 64), seconds=(0.002, 0.0083))  # 1.9 ms and 0.1 ms an item
 SIZES = sizes_from_pmf([4, 16, 40], [0.5, 0.3, 0.2])
@@ -285,3 +293,18 @@ def test_reading_beyond_the_table_is_noted():
     s = scenario(sizes=fixed_sizes(100), policy=Policy(100))
     found = evaluate(s, qps=10.0)
     assert any("covers 1..64" in note for note in found.notes)
+
+
+def test_modulated_arrivals_count_by_their_index_of_dispersion_and_diurnal_ones_are_refused():
+    s = scenario()
+    rate = 0.5 * max_rate(s).qps
+    chain = mmpp_arrivals([1.0, 3.0], [[0, 50.0], [100.0, 0]])
+    # 1 + 2 rate p (1 - p) (r1 - r2)^2 / (a + b) with p = 2/3 and relative rates 0.6 and 1.8
+    same = Arrivals(process="renewal", gap_scv=1 + 2 * rate * (2 / 9) * 1.2**2 / 150)
+    bursty, renewal = (evaluate(replace(s, arrivals=a), qps=rate) for a in (chain, same))
+    assert bursty.latency_s == pytest.approx(renewal.latency_s)
+    assert any("index of dispersion" in note and "recqueue simulate" in note for note in bursty.notes)
+    day = replace(s, arrivals=diurnal_arrivals([0.0, 3600.0], [1.0, 2.0]))
+    for question in (lambda: evaluate(day, qps=rate), lambda: max_rate(day)):
+        with pytest.raises(InputError, match="use recqueue simulate, or evaluate one hour at a time"):
+            question()

@@ -141,6 +141,19 @@ def test_files_are_found_beside_the_scenario(write):
     np.testing.assert_allclose(s.arrivals.gaps_s, [0.5, 1.0])
 
 
+def test_arrival_processes_by_name(write):
+    day = "process: diurnal, time_h: [0, 6], relative_rate: [1, 3], period_h: 12"
+    s = load_scenario(write(OWN.replace("process: renewal, scv: 2.5", day)))
+    assert (s.arrivals.time_s.tolist(), s.arrivals.period_s) == ([0, 21600], 43200)
+    assert s.arrivals.relative_rate.tolist() == pytest.approx([0.5, 1.5])
+    mmpp = "process: mmpp, rates: [1, 5], switch_per_s: [[0, 0.1], [0.3, 0]]"
+    s = load_scenario(write(OWN.replace("process: renewal, scv: 2.5", mmpp)))
+    assert s.arrivals.relative_rate.tolist() == pytest.approx([0.5, 2.5])
+    assert s.arrivals.switch_per_s.tolist() == [[0, 0.1], [0.3, 0]]
+    s = load_scenario(write(OWN.replace("scv: 2.5", "scv: 2.5, law: hyperexponential")))
+    assert (s.arrivals.gap_scv, s.arrivals.law) == (2.5, "hyperexponential")
+
+
 BAD = [
     # what to replace, by what, what the line must say
     ("batch_size: 64", "batch_size: 0", r"policy.batch_size '0'; it must be 1 or more"),
@@ -205,12 +218,46 @@ BAD = [
         r"server.contention 'measured' with your own .*no such packaged model",
     ),
     ("dispatch_overhead_us: 20", "dispatch_overhead_us: -1", r"server.dispatch_overhead_us '-1'; it must be 0 or more"),
+    (
+        "dispatch_overhead_us: 20",
+        "dispatch: jsp",
+        r"server.dispatch 'jsp'; allowed: central, random, round_robin, jsq, prefetch. Did you mean 'jsq'\?",
+    ),
+    ("dispatch_overhead_us: 20", "dispatch: jsq, prefetch: 4", r"server.prefetch 4 with server.dispatch 'jsq': only"),
+    ("dispatch_overhead_us: 20", "dispatch: prefetch, prefetch: 0", r"server.prefetch '0'; it must be 1 or more"),
     ("count: 2", "count: 0", r"accelerator.count '0'; it must be 1 or more"),
     ("count: 2", "max_fused_queries: 4", r"max_fused_queries 4; .* not supported by this version; allowed: 1"),
+    ("process: renewal, scv: 2.5", "process: mmpp", r"workload.arrivals.rates: missing"),
     (
         "process: renewal, scv: 2.5",
-        "process: mmpp",
-        r"arrivals.process 'mmpp': not supported by this version; allowed: poisson",
+        "process: mmpp, rates: [1, 2], switch_per_s: [[0, 1], [0, 0]]",
+        r"workload.arrivals: arrivals.mmpp: state 0 is never reached from state 1",
+    ),
+    (
+        "process: renewal, scv: 2.5",
+        "process: mmpp, rates: [1, -2], switch_per_s: [[0, 1], [1, 0]]",
+        r"workload.arrivals.rates\[1\] '-2'; it must be 0 or more",
+    ),
+    (
+        "process: renewal, scv: 2.5",
+        "process: renewal, scv: 0.5, law: hyperexponential",
+        r"it needs an SCV of 1 or more",
+    ),
+    (
+        "process: renewal, scv: 2.5",
+        "process: renewal, scv: 2, law: gama",
+        r"law 'gama'; allowed: gamma, .*Did you mean",
+    ),
+    ("process: renewal, scv: 2.5", "process: diurnal, time_h: [0, 12]", r"workload.arrivals.relative_rate: missing"),
+    (
+        "process: renewal, scv: 2.5",
+        "process: diurnal, time_h: [0, 24], relative_rate: [1, 2]",
+        r"workload.arrivals: arrivals.diurnal: times \[0, 24\] h; give strictly increasing times in 0..24 h",
+    ),
+    (
+        "process: renewal, scv: 2.5",
+        "process: bursty",
+        r"arrivals.process 'bursty': not supported by this version; allowed: poisson, renewal, mmpp",
     ),
     ("process: renewal, scv: 2.5", "process: poison", r"Did you mean 'poisson'\?"),
     ("process: renewal, scv: 2.5", "process: renewal", r"workload.arrivals.scv: missing"),
@@ -314,9 +361,9 @@ def test_python_names_are_there_without_loading_what_they_need():
 
 def test_simulate_is_subpackage_and_function_in_either_order():
     from recqueue.simulate import simulate
-    from recqueue.simulate.experiment import WARM_UP_SHARE
+    from recqueue.simulate.replication import WARM_UP_SHARE
 
     assert recqueue.simulate.simulate is simulate
-    assert recqueue.simulate.experiment.WARM_UP_SHARE == WARM_UP_SHARE
+    assert recqueue.simulate.replication.WARM_UP_SHARE == WARM_UP_SHARE
     with pytest.raises(InputError, match="qps"):
         recqueue.simulate(load_scenario("ncf"), qps=-1)

@@ -4,7 +4,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recqueue.errors import InputError
-from recqueue.workload import POISSON, Arrivals, arrivals_label, gap_scv, latency_target_s, trace_arrivals
+from recqueue.workload import (
+    POISSON,
+    Arrivals,
+    arrivals_label,
+    diurnal_arrivals,
+    gap_scv,
+    index_of_dispersion,
+    latency_target_s,
+    mmpp_arrivals,
+    renewal_arrivals,
+    trace_arrivals,
+)
 from recqueue.workload.targets import MEDIUM_TARGETS_S
 
 
@@ -54,11 +65,63 @@ def test_unusable_traces_are_refused(times, says):
         trace_arrivals(np.array(times, dtype=float))
 
 
+def test_modulated_rates_are_relative_to_their_mean():
+    bursty = mmpp_arrivals([10, 50], [[0, 1.0], [3.0, 0]])  # 3/4 and 1/4 of the time: 20 in the mean
+    assert bursty.relative_rate.tolist() == pytest.approx([0.5, 2.5])
+    day = diurnal_arrivals([0, 6 * 3600], [1.0, 3.0])
+    assert day.relative_rate.tolist() == pytest.approx([0.5, 1.5])
+    assert not day.relative_rate.flags.writeable
+
+
+def test_diurnal_arrivals_have_no_single_variability():
+    day = diurnal_arrivals([0, 6 * 3600], [1.0, 3.0])
+    for measure in (gap_scv, index_of_dispersion):
+        with pytest.raises(InputError, match="no steady state for a formula; use recqueue simulate"):
+            measure(day, 10.0)
+
+
+SQUARE = [[0, 1.0], [1.0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: renewal_arrivals(float("nan")), "scv nan; it must be a finite number"),
+        (lambda: renewal_arrivals(0.5, "hyperexponential"), "scv 0.5; it needs an SCV of 1 or more"),
+        (lambda: renewal_arrivals(2.0, "weibull"), "law 'weibull'; allowed: gamma, hyperexponential"),
+        (lambda: mmpp_arrivals([1], [[0]]), "1 rates; give 2..64"),
+        (lambda: mmpp_arrivals([1, -1], SQUARE), r"rates \[1, -1\]; give finite numbers of 0 or more"),
+        (lambda: mmpp_arrivals([0, 0], SQUARE), "not all of them 0"),
+        (lambda: mmpp_arrivals([1, 2], [[0, 1.0]]), r"shape \(1, 2\) for 2 rates; give a row for each state"),
+        (lambda: mmpp_arrivals([1, 2], [[0, 1.0], [1.0]]), "rows of equal length"),
+        (lambda: mmpp_arrivals([1, 2], [[-1, 1.0], [1.0, 0]]), "0 on its diagonal"),
+        (lambda: mmpp_arrivals([1, 2], [[0, 1.0], [0, 0]]), "state 0 is never reached from state 1"),
+        (lambda: diurnal_arrivals([0], [1]), "1 times and 1 rates; give two or more"),
+        (lambda: diurnal_arrivals([0, 1], [1, 1, 1]), "one rate for each time"),
+        (
+            lambda: diurnal_arrivals([0, 90_000], [1, 2]),
+            r"times \[0, 25\] h; give strictly increasing times in 0..24 h",
+        ),
+        (lambda: diurnal_arrivals([5, 5], [1, 2]), "strictly increasing"),
+        (lambda: diurnal_arrivals([0, 1], [1, float("inf")]), "finite numbers of 0 or more"),
+        (lambda: diurnal_arrivals([0, 1], [1, 1], period_s=0), "period 0 s; it must be"),
+        (lambda: diurnal_arrivals(["noon"], [1]), "give numbers"),
+    ],
+)
+def test_unusable_processes_are_refused_in_one_line(make, says):
+    with pytest.raises(InputError, match=says) as error:
+        make()
+    assert "\n" not in str(error.value)
+
+
 def test_labels_say_what_is_not_poisson():
     assert "not Poisson" in arrivals_label(Arrivals(process="legacy_deeprecsys"), 100)
     assert "SCV 0.1" in arrivals_label(Arrivals(process="legacy_deeprecsys"), 100)
     assert arrivals_label(POISSON, 1) == "Poisson arrivals"
     assert "SCV 2.5" in arrivals_label(Arrivals(process="renewal", gap_scv=2.5), 1)
+    assert "hyperexponential gap SCV 2.5" in arrivals_label(renewal_arrivals(2.5, "hyperexponential"), 1)
+    assert "2 states, gap SCV 1, index of dispersion 1" in arrivals_label(mmpp_arrivals([1, 1], SQUARE), 9)
+    assert "a day of 24 h, from 0.5 to 1.5 times" in arrivals_label(diurnal_arrivals([0, 43_200], [1, 3]), 9)
     assert "trace of 4" in arrivals_label(trace_arrivals(np.arange(4.0)), 1)
 
 
