@@ -12,7 +12,7 @@ from recqueue.cli.app import CANNOT_MEET_SLA, INTERRUPTED, PASS, UNDECIDED
 from recqueue.errors import InputError
 
 if TYPE_CHECKING:
-    from recqueue.serving import Performance, Scenario
+    from recqueue.serving import Fleet, Performance, Pipeline, Scenario
 
 
 def _scenario_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,8 +45,7 @@ def _share(ctx: click.Context, param: click.Parameter, value: str | None) -> flo
 _QPS = click.option("--qps", type=float, help="Offered queries per second, instead of the scenario's.")
 
 
-def _load(source: str, settings: tuple[str, ...], *, ignore_policy: bool = False) -> Scenario:
-    from recqueue.io import load_scenario
+def _overrides(settings: tuple[str, ...]) -> dict[str, Any]:
     from recqueue.io.document import parse_yaml
 
     overrides = {}
@@ -55,7 +54,19 @@ def _load(source: str, settings: tuple[str, ...], *, ignore_policy: bool = False
         if not equals or not key:
             raise InputError(f"--set {setting!r}; give KEY=VALUE, for example --set sla.latency_ms=50")
         overrides[key.strip()] = parse_yaml(value, f"--set {setting}")
-    return load_scenario(source, overrides=overrides, ignore_policy=ignore_policy)
+    return overrides
+
+
+def _load(source: str, settings: tuple[str, ...], *, ignore_policy: bool = False) -> Scenario:
+    from recqueue.io import load_scenario
+
+    return load_scenario(source, overrides=_overrides(settings), ignore_policy=ignore_policy)
+
+
+def _load_any(source: str, settings: tuple[str, ...]) -> Scenario | Fleet | Pipeline:
+    from recqueue.io import load
+
+    return load(source, overrides=_overrides(settings))
 
 
 def _with_rate(scenario: Scenario, source: str, qps: float | None) -> Scenario:
@@ -135,10 +146,19 @@ def simulate(
 
     With --precision or --until-decided, --queries is the size of the first look only: the run goes on until the
     answer is there. Ctrl-C shows what the finished replications say.
+
+    A file with 'kind: fleet' (a day of machines behind a router; 2,000,000 queries by default) or 'kind: pipeline' (a
+    graph of stages) is simulated too, with --queries, --seed, --set and --json.
     """
+    from recqueue.serving import Fleet, Pipeline
     from recqueue.simulate import simulate as run
 
-    described = _with_rate(_load(scenario, settings), scenario, qps)
+    loaded = _load_any(scenario, settings)
+    if isinstance(loaded, (Fleet, Pipeline)):
+        from recqueue.cli import fleets
+
+        ctx.exit(fleets.run(loaded, ctx))
+    described = _with_rate(loaded, scenario, qps)
     written = _write_records(described, records, queries, seed) if records else None
     found = run(
         described,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,10 @@ from pydantic import ValidationError
 from recqueue import profiles
 from recqueue.errors import InputError, OutsideMeasuredRangeWarning
 from recqueue.io import schema
-from recqueue.io.document import parse_yaml, with_overrides
 from recqueue.io.messages import explain, near_miss
-from recqueue.io.tables import read_sizes, read_text, read_timestamps
+from recqueue.io.source import at as _at
+from recqueue.io.source import packaged, read_source
+from recqueue.io.tables import read_sizes, read_timestamps
 from recqueue.profiles import NO_CONTENTION, Contention, LatencyCurve, Profile
 from recqueue.serving import Accelerator, Policy, Power, Scenario, Sla, System
 from recqueue.workload import (
@@ -40,8 +40,7 @@ from recqueue.workload import (
 
 def packaged_scenarios() -> tuple[str, ...]:
     """Names of the packaged scenarios."""
-    folder = files("recqueue") / "data" / "scenarios"
-    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")))
+    return packaged("scenario")
 
 
 def template() -> str:
@@ -78,30 +77,10 @@ def load_scenario(
     >>> recqueue.load_scenario("dlrm-rmc1").sla
     Sla(percentile=95.0, latency_s=0.1)
     """
-    name, packaged = str(source), packaged_scenarios()
-    if name in packaged:
-        text = (files("recqueue") / "data" / "scenarios" / f"{name}.yaml").read_text(encoding="utf-8")
-        where, stem, folder = f"scenario {name}", name, Path()
-    else:
-        path = Path(source)
-        if not path.exists() and path.suffix not in (".yaml", ".yml") and len(path.parts) < 2:
-            raise InputError(
-                f"scenario {name!r}: neither a file nor a packaged scenario; packaged: {', '.join(packaged)}"
-                + near_miss(name, packaged)
-            )
-        text = read_text(path, "a scenario, a YAML file ('recqueue init FILE' writes one)")
-        where, stem, folder = name, path.stem, path.parent
-    document = parse_yaml(text, where)
-    if document is None:
-        raise InputError(f"{where}: the file is empty; 'recqueue init FILE' writes a scenario to start from")
-    if not isinstance(document, dict):
-        raise InputError(
-            f"{where}: holds {type(document).__name__} {str(document)[:40]!r}; it must be a mapping of keys such as "
-            "'schema: 1' ('recqueue init FILE' writes one)"
-        )
-    with _at(where):
-        document = with_overrides(document, overrides or {})
-    return scenario_from_mapping(document, name=stem, where=where, folder=folder, ignore_policy=ignore_policy)
+    found = read_source(source, overrides, kinds=("scenario",))
+    return scenario_from_mapping(
+        found.document, name=found.name, where=found.where, folder=found.folder, ignore_policy=ignore_policy
+    )
 
 
 def scenario_from_mapping(
@@ -131,15 +110,6 @@ def scenario_from_mapping(
             sla=_sla(d),
             qps=d.qps,
         )
-
-
-@contextmanager
-def _at(where: str) -> Iterator[None]:
-    """Start the line of any InputError with where it happened."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
 
 
 def _sla(d: schema.Document) -> Sla:

@@ -234,6 +234,13 @@ class Sla(Block):
     latency_ms: Positive
 
 
+Promise = Annotated[
+    Annotated[Literal["low", "medium", "high"], Tag("<level>")] | Annotated[Sla, Tag("<mapping>")],
+    _by_type("level"),
+]
+"""A promise by name or by its numbers."""
+
+
 class Document(Block):
     """A whole scenario file."""
 
@@ -244,8 +251,5 @@ class Document(Block):
     accelerator: Accelerator | None = None
     workload: Workload
     policy: Policy | None = None
-    sla: Annotated[
-        Annotated[Literal["low", "medium", "high"], Tag("<level>")] | Annotated[Sla, Tag("<mapping>")],
-        _by_type("level"),
-    ]
+    sla: Promise
     qps: Positive | None = None

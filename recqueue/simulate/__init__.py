@@ -2,10 +2,12 @@
 
 from recqueue.simulate.comparison import Comparison, Difference, compare_policies
 from recqueue.simulate.experiment import offered_load, simulate
+from recqueue.simulate.fleet import simulate_fleet
 from recqueue.simulate.long_run import LongRun, long_run
 from recqueue.simulate.pools import Finished
 from recqueue.simulate.quantiles import LatencyHistogram
 from recqueue.simulate.replication import Run, Totals, run_blocks, run_once
+from recqueue.simulate.stages import simulate_pipeline
 from recqueue.simulate.streams import spawn
 from recqueue.simulate.time_series import TimeSeries
 
@@ -24,5 +26,7 @@ __all__ = [
     "run_blocks",
     "run_once",
     "simulate",
+    "simulate_fleet",
+    "simulate_pipeline",
     "spawn",
 ]
