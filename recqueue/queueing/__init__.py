@@ -1,1 +1,5 @@
-"""queueing."""
+"""Queueing mathematics: rates and service laws in, waiting and response distributions out."""
+
+from recqueue.queueing.registry import Model, model, models
+
+__all__ = ["Model", "model", "models"]

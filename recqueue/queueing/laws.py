@@ -1,0 +1,448 @@
+"""How the law of a non-negative time is represented: closed forms where they exist, a grid where they do not."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln
+
+from recqueue.errors import InputError
+from recqueue.queueing.service import ServiceMixture
+
+Array = NDArray[np.float64]
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(12)
+
+
+class Law(ABC):
+    """A law of X >= 0, given by its tail; the integrals have a quadrature unless the law knows better."""
+
+    @abstractmethod
+    def tail(self, t: Array) -> Array:
+        """P(X > t) for t >= 0, in the shape of ``t``."""
+
+    @property
+    @abstractmethod
+    def scale_s(self) -> float:
+        """A length of the order of the values of X, above 0: where to begin to look."""
+
+    @property
+    def breaks_s(self) -> Array:
+        """Points at which the tail jumps or bends, for quadrature."""
+        return np.empty(0)
+
+    @cached_property
+    def _panels(self) -> Array:
+        """Edges between which the tail is smooth, geometric from 0 to where it has vanished."""
+        end = self.scale_s
+        for _ in range(200):
+            if self.tail(np.array([end]))[0] < 1e-25:
+                break
+            end *= 1.5
+        edges = np.concatenate(([0.0], np.geomspace(self.scale_s * 1e-7, end, 360), self.breaks_s))
+        return np.unique(edges[edges <= end])
+
+    def _quadrature(self, edges: Array) -> tuple[Array, Array]:
+        """Nodes and weights between the edges, shape (panels, nodes)."""
+        half = np.diff(edges)[:, None] / 2
+        return edges[:-1, None] + half * (1 + _NODES), half * _WEIGHTS
+
+    def moment(self, n: int) -> float:
+        r""":math:`E X^n = \int n t^{n-1} P(X > t)\,dt`."""
+        t, w = self._quadrature(self._panels)
+        return float(np.sum(w * n * t ** (n - 1) * self.tail(t)))
+
+    def limited_mean(self, t: Array) -> Array:
+        r""":math:`E \min(X, t) = \int_0^t P(X > u)\,du`, in the shape of ``t``."""
+        t = np.asarray(t, dtype=float)
+        edges = np.unique(np.concatenate((self._panels, t.reshape(-1), [0.0])))
+        u, w = self._quadrature(edges)
+        upto = np.concatenate(([0.0], np.cumsum(np.sum(w * self.tail(u), axis=1))))
+        return np.asarray(upto[np.searchsorted(edges, t)])
+
+    def laplace(self, s: NDArray[np.complex128]) -> NDArray[np.complex128]:
+        r""":math:`E e^{-sX}` for complex s with non-negative real part, in the shape of ``s``."""
+        s = np.asarray(s, dtype=complex)
+        t, w = (a.reshape(-1) for a in self._quadrature(self._panels))
+        weighted = w * self.tail(t)
+        flat = s.reshape(-1)
+        out = np.empty(flat.shape, dtype=complex)
+        for i in range(0, len(flat), 256):
+            out[i : i + 256] = 1 - flat[i : i + 256] * (np.exp(-flat[i : i + 256, None] * t) @ weighted)
+        return out.reshape(s.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Discrete(Law):
+    """Finitely many values, ascending, with probabilities that add up to 1."""
+
+    values_s: Array
+    probability: Array
+
+    @cached_property
+    def _left(self) -> Array:
+        """Probability above each number of values."""
+        return np.concatenate((np.cumsum(self.probability[::-1])[::-1], [0.0]))
+
+    def tail(self, t: Array) -> Array:
+        """P(X > t); a value counts as reached within a rounding error."""
+        return np.asarray(self._left[np.searchsorted(self.values_s, np.asarray(t) * (1 + 1e-12), side="right")])
+
+    @property
+    def scale_s(self) -> float:
+        """The mean, or 1 for a constant 0."""
+        return self.moment(1) or 1.0
+
+    @property
+    def breaks_s(self) -> Array:
+        """The values."""
+        return self.values_s
+
+    def moment(self, n: int) -> float:
+        """Sum over the values."""
+        return float(self.probability @ self.values_s**n)
+
+    def limited_mean(self, t: Array) -> Array:
+        """Sum over the values."""
+        i = np.searchsorted(self.values_s, t, side="right")
+        below = np.concatenate(([0.0], np.cumsum(self.probability * self.values_s)))
+        return np.asarray(below[i] + np.asarray(t) * self._left[i])
+
+    def laplace(self, s: NDArray[np.complex128]) -> NDArray[np.complex128]:
+        """Sum over the values."""
+        return np.asarray(np.exp(-np.asarray(s)[..., None] * self.values_s) @ self.probability)
+
+
+@dataclass(frozen=True, eq=False)
+class ErlangMixture(Law):
+    r"""Erlang laws of one rate, :math:`\sum_n w_n \mathrm{Erlang}(n, r)`; ``weights[0]`` is an atom at 0.
+
+    With ``ratio`` above 0 the weights go on geometrically from the last one.
+    """
+
+    weights: Array
+    rate: float
+    ratio: float = 0.0
+
+    @cached_property
+    def _above(self) -> Array:
+        """P(number of stages > j)."""
+        beyond = self.weights[-1] * self.ratio / (1 - self.ratio)
+        return np.append(np.cumsum(self.weights[:0:-1])[::-1] + beyond, beyond)
+
+    def tail(self, t: Array) -> Array:
+        r""":math:`\sum_j P(N > j)\, e^{-rt} (rt)^j / j!`, over the j that matter."""
+        t = np.asarray(t, dtype=float)
+        x = self.rate * t.reshape(-1)
+        last = len(self._above) - 1
+        if last == 0:
+            return np.asarray(self._above[0] * np.exp(-x * (1 - self.ratio))).reshape(t.shape)
+        out = np.empty(len(x))
+        order = np.argsort(x)
+        for some in np.array_split(order, max(1, len(x) // 64)):
+            if len(some) == 0:
+                continue
+            low = max(0, int(x[some[0]] - 9 * np.sqrt(x[some[0]]) - 30))
+            high = int(x[some[-1]] + 9 * np.sqrt(x[some[-1]]) + 30)
+            if self.ratio == 0:
+                high = min(high, last)
+                low = min(low, high)
+            j = np.arange(low, high + 1)
+            above = self._above[np.minimum(j, last)] * np.exp(
+                np.maximum(j - last, 0) * (np.log(self.ratio) if self.ratio > 0 else 0.0)
+            )
+            with np.errstate(divide="ignore", invalid="ignore"):
+                log_x = np.where(x[some] > 0, np.log(x[some]), 0.0)[:, None]
+            poisson = np.exp(j * log_x - x[some, None] - gammaln(j + 1))
+            poisson = np.where((x[some, None] == 0) & (j > 0), 0.0, poisson)
+            out[some] = poisson @ above
+        return out.reshape(t.shape)
+
+    @property
+    def scale_s(self) -> float:
+        """The mean, or one stage."""
+        return self.moment(1) or 1 / self.rate
+
+    def moment(self, n: int) -> float:
+        """Rising factorials of the number of stages; the geometric part is summed to its end."""
+        stages = np.arange(len(self.weights), dtype=float)
+        weights = self.weights
+        if self.ratio > 0:
+            more = int(np.ceil((45 + 5 * n) / -np.log(self.ratio)))
+            stages = np.arange(len(weights) + more, dtype=float)
+            weights = np.concatenate((weights, weights[-1] * self.ratio ** np.arange(1, more + 1)))
+        rising = np.prod([stages + i for i in range(n)], axis=0)
+        return float(weights @ rising) / self.rate**n
+
+    def laplace(self, s: NDArray[np.complex128]) -> NDArray[np.complex128]:
+        """Polynomial in r / (r + s), closed by a geometric series."""
+        z = self.rate / (self.rate + np.asarray(s, dtype=complex))
+        value = np.polynomial.polynomial.polyval(z, self.weights)
+        last = len(self.weights) - 1
+        return np.asarray(value + self.weights[-1] * z**last * self.ratio * z / (1 - self.ratio * z))
+
+
+@dataclass(frozen=True, eq=False)
+class PhaseType(Law):
+    """Time to absorption of a Markov chain: initial probabilities ``alpha`` (rest: 0 s), generator ``matrix``."""
+
+    alpha: Array
+    matrix: Array
+
+    @cached_property
+    def _step_s(self) -> float:
+        return 0.5 / float(np.max(-np.diag(self.matrix)))
+
+    @cached_property
+    def _powers(self) -> list[Array]:
+        """exp(matrix x step x 2^j); grows as longer times are asked for."""
+        h, n = self._step_s, len(self.alpha)
+        uniform, term, total = np.eye(n) + self.matrix * h, np.eye(n), np.eye(n)
+        for i in range(1, 40):  # uniformization over h: all terms are non-negative, so nothing cancels
+            term = term @ uniform / i
+            total += term
+        return [total * np.exp(-1.0)]
+
+    def _state(self, t: Array) -> Array:
+        """Probabilities of the phases after each time, shape (times, phases); stable because all is non-negative."""
+        steps = np.floor(t / self._step_s)
+        rest = t - steps * self._step_s
+        state: Array = np.tile(self.alpha, (len(t), 1))
+        uniform = np.eye(len(self.alpha)) + self.matrix * self._step_s
+        x = rest[:, None] / self._step_s
+        term, total = state.copy(), state.copy()
+        for i in range(1, 24):
+            term = (term @ uniform) * (x / i)
+            total += term
+        state = total * np.exp(-x)
+        j = 0
+        while np.any(steps > 0):
+            if len(self._powers) == j:
+                self._powers.append(self._powers[-1] @ self._powers[-1])
+            odd = steps % 2 == 1
+            if np.any(odd):
+                state[odd] = state[odd] @ self._powers[j]
+            steps, j = np.floor(steps / 2), j + 1
+        return state
+
+    def _weighted(self, t: Array, weight: Array) -> Array:
+        flat: Array = np.minimum(np.asarray(t, dtype=float).reshape(-1), 1e15 * self._step_s)
+        return np.asarray(self._state(flat) @ weight).reshape(np.shape(t))
+
+    def tail(self, t: Array) -> Array:
+        """Mass not yet absorbed."""
+        return self._weighted(t, np.ones(len(self.alpha)))
+
+    @cached_property
+    def scale_s(self) -> float:
+        """The mean, or one visit."""
+        return self.moment(1) or self._step_s
+
+    def moment(self, n: int) -> float:
+        r""":math:`n!\,\alpha (-T)^{-n} 1`."""
+        v: Array = np.ones(len(self.alpha))
+        for i in range(1, n + 1):
+            v = np.asarray(i * np.linalg.solve(-self.matrix, v), dtype=float)
+        return float(self.alpha @ v)
+
+    def limited_mean(self, t: Array) -> Array:
+        """Mean absorption time less what is left of it at t."""
+        left: Array = np.asarray(np.linalg.solve(-self.matrix, np.ones(len(self.alpha))), dtype=float)
+        return np.asarray(self.alpha @ left - self._weighted(t, left))
+
+    def laplace(self, s: NDArray[np.complex128]) -> NDArray[np.complex128]:
+        r""":math:`1 - \alpha 1 + \alpha (sI - T)^{-1} (-T 1)`."""
+        s = np.asarray(s, dtype=complex)
+        leave = -self.matrix.sum(axis=1)
+        shifted = s[..., None, None] * np.eye(len(self.alpha)) - self.matrix
+        solved = np.linalg.solve(shifted, np.broadcast_to(leave[:, None], (*s.shape, len(leave), 1)))[..., 0]
+        return np.asarray(1 - self.alpha.sum() + solved @ self.alpha)
+
+
+@dataclass(frozen=True, eq=False)
+class Grid(Law):
+    """Tail on ascending times from 0, linear in between, falling at ``decay_per_s`` beyond (0: nothing beyond).
+
+    ``moments`` holds E X, E X^2, ... where they are known better than the grid knows them.
+    """
+
+    times_s: Array
+    values: Array
+    decay_per_s: float = 0.0
+    moments: tuple[float, ...] = ()
+
+    def tail(self, t: Array) -> Array:
+        """Linear interpolation."""
+        inside = np.interp(t, self.times_s, self.values)
+        end = self.times_s[-1]
+        beyond = np.exp(-self.decay_per_s * np.maximum(t - end, 0.0)) if self.decay_per_s > 0 else 0.0
+        return np.asarray(np.where(np.asarray(t) > end, self.values[-1] * beyond, inside))
+
+    @cached_property
+    def scale_s(self) -> float:
+        """The mean, or the first step."""
+        return self.moment(1) or float(self.times_s[1])
+
+    @property
+    def breaks_s(self) -> Array:
+        """The end."""
+        return self.times_s[-1:]
+
+    @cached_property
+    def _upto(self) -> Array:
+        areas = (self.values[1:] + self.values[:-1]) / 2 * np.diff(self.times_s)
+        return np.concatenate(([0.0], np.cumsum(areas)))
+
+    def moment(self, n: int) -> float:
+        """As given, else by integration of the linear pieces."""
+        if n <= len(self.moments):
+            return self.moments[n - 1]
+        t, w = np.array([-1.0, 1.0]) / np.sqrt(3), 0.5
+        mid, half = (self.times_s[1:] + self.times_s[:-1]) / 2, np.diff(self.times_s) / 2
+        total = sum(
+            float(np.sum(2 * half * w * n * (mid + half * x) ** (n - 1) * self.tail(mid + half * x))) for x in t
+        )
+        if self.decay_per_s > 0:
+            end, falling = self.times_s[-1], 1.0
+            for i in range(n):  # n (end + y)^(n-1) against exp(-decay y)
+                falling *= (n - i) / self.decay_per_s
+                total += self.values[-1] * falling * end ** (n - 1 - i)
+        return float(total)
+
+    def limited_mean(self, t: Array) -> Array:
+        """Integral of the linear pieces, exactly."""
+        t = np.asarray(t, dtype=float)
+        i = np.clip(np.searchsorted(self.times_s, t, side="right") - 1, 0, len(self.times_s) - 1)
+        past = np.minimum(t, self.times_s[-1]) - self.times_s[i]
+        inside = self._upto[i] + past * (self.values[i] + self.tail(np.minimum(t, self.times_s[-1]))) / 2
+        if self.decay_per_s > 0:
+            far = np.maximum(t - self.times_s[-1], 0.0)
+            inside = inside - self.values[-1] * np.expm1(-self.decay_per_s * far) / self.decay_per_s
+        return np.asarray(inside)
+
+
+@dataclass(frozen=True, eq=False)
+class LogNormals(Law):
+    """Mixture of log-normal laws of one coefficient of variation."""
+
+    mixture: ServiceMixture
+
+    def tail(self, t: Array) -> Array:
+        """One minus the distribution function."""
+        return np.asarray(1 - self.mixture.cdf(np.asarray(t, dtype=float)))
+
+    @property
+    def scale_s(self) -> float:
+        """The mean."""
+        return self.mixture.mean
+
+    def moment(self, n: int) -> float:
+        """Closed form."""
+        factor = (1 + self.mixture.cv**2) ** (n * (n - 1) / 2)
+        return float(factor * (self.mixture.probability @ self.mixture.mean_s**n))
+
+    def limited_mean(self, t: Array) -> Array:
+        """Closed form."""
+        return np.asarray(self.mixture.mean * self.mixture.equilibrium_cdf(np.asarray(t, dtype=float)))
+
+
+@dataclass(frozen=True, eq=False)
+class ScipyLaw(Law):
+    """A frozen continuous law of scipy.stats on non-negative values."""
+
+    frozen: Any
+
+    def tail(self, t: Array) -> Array:
+        """Survival function."""
+        return np.asarray(self.frozen.sf(np.asarray(t, dtype=float)))
+
+    @property
+    def scale_s(self) -> float:
+        """The mean."""
+        return float(self.frozen.mean())
+
+    @property
+    def breaks_s(self) -> Array:
+        """Ends of the support that are finite."""
+        ends = np.array(self.frozen.support(), dtype=float)
+        return ends[np.isfinite(ends)]
+
+    def moment(self, n: int) -> float:
+        """Closed form of scipy where it has one."""
+        return float(self.frozen.moment(n))
+
+
+def service_law(service: object) -> Law:
+    """The law of a service time (or of a gap) given in any of the accepted forms.
+
+    Parameters
+    ----------
+    service : object
+        A frozen law of scipy.stats; a pmf ``(values_s, probabilities)``; a phase-type ``(alpha, T)`` with T a square
+        matrix; a :class:`recqueue.queueing.service.ServiceMixture`; a number (constant); or a law itself.
+
+    Returns
+    -------
+    Law
+        The same law with mean, moments, tail, limited mean and Laplace transform.
+
+    Raises
+    ------
+    InputError
+        When it is none of these, has negative values, or its probabilities do not add up to 1.
+
+    References
+    ----------
+    :cite:t:`neuts1981matrix` for phase-type laws.
+    """
+    if isinstance(service, Law):
+        return service
+    if isinstance(service, ServiceMixture):
+        if service.cv > 0:
+            return LogNormals(service)
+        return _discrete(service.mean_s, service.probability)
+    if isinstance(service, (int, float, np.floating, np.integer)):
+        return _discrete(np.array([float(service)]), np.ones(1))
+    if hasattr(service, "sf") and hasattr(service, "support"):
+        if not hasattr(service, "pdf"):
+            raise InputError("service: a discrete law of scipy.stats; give it as (values_s, probabilities)")
+        low = float(service.support()[0])
+        if low < 0:
+            raise InputError(f"service: the law reaches down to {low:.4g} s; times must not be negative")
+        return ScipyLaw(service)
+    if isinstance(service, tuple) and len(service) == 2:
+        first, second = (np.asarray(part, dtype=float) for part in service)
+        if first.ndim == 1 and second.shape == (len(first), len(first)):
+            return _phase_type(first, second)
+        if first.ndim == 1 and first.shape == second.shape:
+            return _discrete(first, second)
+    law = getattr(service, "law", None)
+    if isinstance(law, Law):
+        return law
+    raise InputError(
+        f"service: {type(service).__name__} is not understood; give a frozen scipy.stats law, (values_s, "
+        "probabilities), (alpha, T), a ServiceMixture or a number of seconds"
+    )
+
+
+def _discrete(values: Array, probability: Array) -> Discrete:
+    if len(values) == 0 or np.any(values < 0) or np.any(probability < 0) or not np.all(np.isfinite(values)):
+        raise InputError("service: a pmf needs finite values of 0 or more and probabilities of 0 or more")
+    if abs(probability.sum() - 1) > 1e-9:
+        raise InputError(f"service: probabilities add up to {probability.sum():.9g}; they must add up to 1")
+    unique, where = np.unique(values, return_inverse=True)
+    merged = np.asarray(np.bincount(where, probability), dtype=float)
+    return Discrete(unique[merged > 0], merged[merged > 0] / merged.sum())
+
+
+def _phase_type(alpha: Array, matrix: Array) -> PhaseType:
+    off = matrix - np.diag(np.diag(matrix))
+    if np.any(alpha < 0) or alpha.sum() > 1 + 1e-9 or np.any(off < 0) or np.any(np.diag(matrix) >= 0):
+        raise InputError("phase-type: alpha must be probabilities; T needs a negative diagonal and no other negatives")
+    if np.any(matrix.sum(axis=1) > 1e-9 * np.abs(np.diag(matrix)).max()):
+        raise InputError("phase-type: a row of T adds up to more than 0; what is missing to 0 is the rate of the end")
+    return PhaseType(alpha, matrix)
