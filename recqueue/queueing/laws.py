@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
+from scipy.special import gammaln, ndtr
 
 from recqueue.errors import InputError
 from recqueue.queueing.service import ServiceMixture
@@ -46,6 +46,11 @@ class Law(ABC):
         edges = np.concatenate(([0.0], np.geomspace(self.scale_s * 1e-7, end, 360), self.breaks_s))
         return np.unique(edges[edges <= end])
 
+    def low_s(self, share: float) -> float:
+        """About the time by which ``share`` of the values above 0 has passed: how finely the law must be cut."""
+        tail = self.tail(self._panels)
+        return float(self._panels[max(1, int(np.argmax(tail <= (1 - share) * tail[0])))])
+
     def _quadrature(self, edges: Array) -> tuple[Array, Array]:
         """Nodes and weights between the edges, shape (panels, nodes)."""
         half = np.diff(edges)[:, None] / 2
@@ -58,10 +63,17 @@ class Law(ABC):
 
     def limited_mean(self, t: Array) -> Array:
         r""":math:`E \min(X, t) = \int_0^t P(X > u)\,du`, in the shape of ``t``."""
+        return self._limited(t, 1)
+
+    def limited_square(self, t: Array) -> Array:
+        r""":math:`E \min(X, t)^2 = 2 \int_0^t u P(X > u)\,du`, in the shape of ``t``."""
+        return self._limited(t, 2)
+
+    def _limited(self, t: Array, n: int) -> Array:
         t = np.asarray(t, dtype=float)
         edges = np.unique(np.concatenate((self._panels, t.reshape(-1), [0.0])))
         u, w = self._quadrature(edges)
-        upto = np.concatenate(([0.0], np.cumsum(np.sum(w * self.tail(u), axis=1))))
+        upto = np.concatenate(([0.0], np.cumsum(np.sum(w * n * u ** (n - 1) * self.tail(u), axis=1))))
         return np.asarray(upto[np.searchsorted(edges, t)])
 
     def laplace(self, s: NDArray[np.complex128]) -> NDArray[np.complex128]:
@@ -111,6 +123,12 @@ class Discrete(Law):
         i = np.searchsorted(self.values_s, t, side="right")
         below = np.concatenate(([0.0], np.cumsum(self.probability * self.values_s)))
         return np.asarray(below[i] + np.asarray(t) * self._left[i])
+
+    def limited_square(self, t: Array) -> Array:
+        """Sum over the values."""
+        i = np.searchsorted(self.values_s, t, side="right")
+        below = np.concatenate(([0.0], np.cumsum(self.probability * self.values_s**2)))
+        return np.asarray(below[i] + np.asarray(t) ** 2 * self._left[i])
 
     def laplace(self, s: NDArray[np.complex128]) -> NDArray[np.complex128]:
         """Sum over the values."""
@@ -254,6 +272,13 @@ class PhaseType(Law):
         left: Array = np.asarray(np.linalg.solve(-self.matrix, np.ones(len(self.alpha))), dtype=float)
         return np.asarray(self.alpha @ left - self._weighted(t, left))
 
+    def limited_square(self, t: Array) -> Array:
+        """By parts, from the state at t."""
+        once: Array = np.asarray(np.linalg.solve(-self.matrix, np.ones(len(self.alpha))), dtype=float)
+        twice: Array = np.asarray(np.linalg.solve(-self.matrix, once), dtype=float)
+        left = self._weighted(t, twice) + np.asarray(t) * self._weighted(t, once)
+        return np.asarray(2 * (self.alpha @ twice - left))
+
     def laplace(self, s: NDArray[np.complex128]) -> NDArray[np.complex128]:
         r""":math:`1 - \alpha 1 + \alpha (sI - T)^{-1} (-T 1)`."""
         s = np.asarray(s, dtype=complex)
@@ -349,6 +374,15 @@ class LogNormals(Law):
         """Closed form."""
         return np.asarray(self.mixture.mean * self.mixture.equilibrium_cdf(np.asarray(t, dtype=float)))
 
+    def limited_square(self, t: Array) -> Array:
+        """Closed form."""
+        t = np.asarray(t, dtype=float)
+        sd_log = np.sqrt(np.log1p(self.mixture.cv**2))
+        with np.errstate(divide="ignore"):
+            z = np.log(t[..., None] / self.mixture.mean_s) / sd_log
+        square = self.mixture.mean_s**2 * (1 + self.mixture.cv**2) * ndtr(z - 1.5 * sd_log)
+        return np.asarray((square + t[..., None] ** 2 * ndtr(-z - sd_log / 2)) @ self.mixture.probability)
+
 
 @dataclass(frozen=True, eq=False)
 class ScipyLaw(Law):
@@ -369,7 +403,7 @@ class ScipyLaw(Law):
     def breaks_s(self) -> Array:
         """Ends of the support that are finite."""
         ends = np.array(self.frozen.support(), dtype=float)
-        return ends[np.isfinite(ends)]
+        return np.asarray(ends[np.isfinite(ends)])
 
     def moment(self, n: int) -> float:
         """Closed form of scipy where it has one."""

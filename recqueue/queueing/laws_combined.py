@@ -48,6 +48,10 @@ class Scaled(Law):
         """Exact."""
         return self.factor * self.part.limited_mean(np.asarray(t) / self.factor)
 
+    def limited_square(self, t: Array) -> Array:
+        """Exact."""
+        return self.factor**2 * self.part.limited_square(np.asarray(t) / self.factor)
+
     def laplace(self, s: NDArray[np.complex128]) -> NDArray[np.complex128]:
         """Exact."""
         return self.part.laplace(np.asarray(s) * self.factor)
@@ -123,6 +127,10 @@ class Mixture(Law):
         """Weighted sum, exact."""
         return np.asarray(sum(w * p.limited_mean(t) for w, p in zip(self.weights, self.parts, strict=True)))
 
+    def limited_square(self, t: Array) -> Array:
+        """Weighted sum, exact."""
+        return np.asarray(sum(w * p.limited_square(t) for w, p in zip(self.weights, self.parts, strict=True)))
+
     def laplace(self, s: NDArray[np.complex128]) -> NDArray[np.complex128]:
         """Weighted sum, exact."""
         return np.asarray(sum(w * p.laplace(s) for w, p in zip(self.weights, self.parts, strict=True)))
@@ -181,7 +189,7 @@ def _convolved(x: Law, y: Law, points: int) -> Grid:
     """Sum on a grid whose step grows with time: what happens up to t needs the laws up to t only."""
     if x.scale_s < y.scale_s:
         x, y = y, x  # x is taken uniform within a cell, y exact: the wider law is the smoother one
-    step = y.scale_s * 16 / points
+    step = min(y.scale_s, 16 * x.low_s(0.05), 16 * y.low_s(0.05)) * 16 / points
     times, values = [np.zeros(1)], [x.tail(np.zeros(1)) + (1 - x.tail(np.zeros(1))) * y.tail(np.zeros(1))]
     for _ in range(60):
         t = np.asarray(step * np.arange(points + 1), dtype=float)
@@ -194,7 +202,7 @@ def _convolved(x: Law, y: Law, points: int) -> Grid:
         values.append(total[new])
         if values[-1][-1] < 1e-13:
             break
-        step *= 4
+        step *= 2
     found = np.minimum.accumulate(np.clip(np.concatenate(values), 0.0, 1.0))
     known = [1.0, *(x.moment(n) for n in (1, 2, 3))], [1.0, *(y.moment(n) for n in (1, 2, 3))]
     moments = tuple(sum(comb(n, i) * known[0][i] * known[1][n - i] for i in range(n + 1)) for n in (1, 2, 3))

@@ -36,6 +36,7 @@ def test_closed_forms_agree_with_the_quadrature_of_the_tail(name):
     s = np.array([0.3, 1 + 2j, 5 - 20j])
     for n in (1, 2, 3):
         assert d.moment(n) == pytest.approx(Law.moment(d.law, n), rel=TWO_ROUTES)
+    assert d.law.limited_square(t) == pytest.approx(Law.limited_square(d.law, t), abs=TWO_ROUTES)
     assert d.limited_mean(t) == pytest.approx(Law.limited_mean(d.law, t), abs=TWO_ROUTES)
     # a tail read at a jump is right or wrong by one node; the pmf's transform is therefore compared more loosely
     assert d.law.laplace(s) == pytest.approx(Law.laplace(d.law, s), abs=1e-8)
