@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from math import comb, factorial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln, ndtr
+from scipy.special import gammainc, gammaln, ndtr, xlogy
 
 from recqueue.errors import InputError
 from recqueue.queueing.service import ServiceMixture
@@ -153,31 +154,28 @@ class ErlangMixture(Law):
         return np.append(np.cumsum(self.weights[:0:-1])[::-1] + beyond, beyond)
 
     def tail(self, t: Array) -> Array:
-        r""":math:`\sum_j P(N > j)\, e^{-rt} (rt)^j / j!`, over the j that matter."""
+        r""":math:`\sum_j P(N > j)\, e^{-rt} (rt)^j / j!`, over the j that matter; the geometric part in closed form."""
         t = np.asarray(t, dtype=float)
         x = self.rate * t.reshape(-1)
-        last = len(self._above) - 1
-        if last == 0:
-            return np.asarray(self._above[0] * np.exp(-x * (1 - self.ratio))).reshape(t.shape)
-        out = np.empty(len(x))
-        order = np.argsort(x)
-        for some in np.array_split(order, max(1, len(x) // 64)):
-            if len(some) == 0:
+        last = len(self.weights) - 1
+        above, closed = self._above[:last], self.ratio > 0
+        if closed and -last * np.log(self.ratio) > 600:  # the closed form would overflow; the few terms then do not
+            more = int(np.ceil(37 / -np.log(self.ratio)))
+            above = np.append(above, self._above[last] * self.ratio ** np.arange(more))
+            closed = False
+        out = np.zeros(len(x))
+        for some in np.array_split(np.argsort(x), max(1, len(x) // 64)):
+            if len(some) == 0 or len(above) == 0:
                 continue
-            low = max(0, int(x[some[0]] - 9 * np.sqrt(x[some[0]]) - 30))
-            high = int(x[some[-1]] + 9 * np.sqrt(x[some[-1]]) + 30)
-            if self.ratio == 0:
-                high = min(high, last)
-                low = min(low, high)
-            j = np.arange(low, high + 1)
-            above = self._above[np.minimum(j, last)] * np.exp(
-                np.maximum(j - last, 0) * (np.log(self.ratio) if self.ratio > 0 else 0.0)
+            first, final = x[some[0]], x[some[-1]]
+            j = np.arange(
+                max(0, int(first - 9 * np.sqrt(first) - 30)), min(int(final + 9 * np.sqrt(final) + 30), len(above))
             )
-            with np.errstate(divide="ignore", invalid="ignore"):
-                log_x = np.where(x[some] > 0, np.log(x[some]), 0.0)[:, None]
-            poisson = np.exp(j * log_x - x[some, None] - gammaln(j + 1))
-            poisson = np.where((x[some, None] == 0) & (j > 0), 0.0, poisson)
-            out[some] = poisson @ above
+            poisson = np.exp(xlogy(j, x[some, None]) - x[some, None] - gammaln(j + 1))
+            out[some] = poisson @ above[j]
+        if closed:
+            reached = gammainc(last, self.ratio * x) if last > 0 else 1.0  # Poisson count of at least `last`
+            out += self._above[last] * self.ratio**-last * np.exp(-x * (1 - self.ratio)) * reached
         return out.reshape(t.shape)
 
     @property
@@ -186,15 +184,20 @@ class ErlangMixture(Law):
         return self.moment(1) or 1 / self.rate
 
     def moment(self, n: int) -> float:
-        """Rising factorials of the number of stages; the geometric part is summed to its end."""
+        """Rising factorials of the number of stages; the geometric part is an Erlang and an exponential time."""
         stages = np.arange(len(self.weights), dtype=float)
-        weights = self.weights
+
+        def rising(of: Any, m: int) -> Any:
+            return np.prod([of + i for i in range(m)], axis=0)
+
+        total = float(self.weights @ rising(stages, n)) / self.rate**n
         if self.ratio > 0:
-            more = int(np.ceil((45 + 5 * n) / -np.log(self.ratio)))
-            stages = np.arange(len(weights) + more, dtype=float)
-            weights = np.concatenate((weights, weights[-1] * self.ratio ** np.arange(1, more + 1)))
-        rising = np.prod([stages + i for i in range(n)], axis=0)
-        return float(weights @ rising) / self.rate**n
+            slow, last = self.rate * (1 - self.ratio), float(len(self.weights) - 1)
+            parts = (
+                comb(n, m) * rising(last, m) / self.rate**m * factorial(n - m) / slow ** (n - m) for m in range(n + 1)
+            )
+            total += float(self._above[-1] * sum(parts))
+        return total
 
     def laplace(self, s: NDArray[np.complex128]) -> NDArray[np.complex128]:
         """Polynomial in r / (r + s), closed by a geometric series."""
