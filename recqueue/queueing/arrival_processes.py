@@ -1,4 +1,4 @@
-"""Arrival processes with memory: Markovian arrival processes (MAP), among them Poisson, MMPP and phase-type renewals."""
+"""Arrivals with memory: Markovian arrival processes (MAP), among them Poisson, MMPP and phase-type renewals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recqueue.errors import InputError
-from recqueue.queueing.laws import PhaseType, service_law
+from recqueue.queueing.laws import PhaseType
+from recqueue.queueing.service_law import service_law
 
 Array = NDArray[np.float64]
 

@@ -20,11 +20,11 @@ _MOST_STATES = 1 << 20
 
 
 def batch_law(batch_pmf: ArrayLike) -> Array:
-    """Checked ``batch_pmf[x]`` = P(batch holds x jobs), x = 0..n, without zeros at the end and without empty batches."""
+    """Checked ``batch_pmf[x]`` = P(batch holds x jobs), x = 0..n, without zeros at the end; none is empty."""
     pmf = np.asarray(batch_pmf, dtype=float)
     if pmf.ndim != 1 or np.any(pmf < 0) or abs(pmf.sum() - 1) > 1e-9 or len(pmf) < 2 or pmf[0] != 0:
         raise InputError("batch_pmf: probabilities of 0, 1, ... jobs are needed, 0 for none, which add up to 1")
-    return np.trim_zeros(pmf, "b") / pmf.sum()
+    return np.asarray(np.trim_zeros(pmf, "b") / pmf.sum())
 
 
 def place_law(batch_pmf: Array) -> Array:
@@ -120,7 +120,7 @@ def mxmk(arrival_rate: float, mean_service_s: float, servers: int, *, batch_pmf:
 
 
 def number_in_system(batch_pmf: Array, load: float, servers: int) -> tuple[Array, float]:
-    """P(n in system), n = 0, 1, ..., and the ratio by which it goes on after the last; ``load`` is batches x service."""
+    """P(n in system), n = 0, 1, ..., and the ratio by which it goes on after the last; ``load``: batches x service."""
     above = 1 - np.cumsum(batch_pmf)[:-1]  # P(X > i), i = 0..n-1
     above = np.maximum(above, 0.0)
     ratio = _decay(above, load / servers)

@@ -55,7 +55,7 @@ class ConstantServiceWait(Law):
     def _below(self, u: float) -> Array:
         """P(waiting + arrivals in u + place <= n), n = 0..size/2."""
         pmf = np.fft.irfft(self.waiting * np.exp(self.batch_rate * u * (self._batch - 1)), self._size)
-        return np.minimum(np.cumsum(np.maximum(pmf[: self._size // 2], 0.0)), 1.0)
+        return np.asarray(np.minimum(np.cumsum(np.maximum(pmf[: self._size // 2], 0.0)), 1.0))
 
     def tail(self, t: Array) -> Array:
         r""":math:`P(W > mD - u) = 1 - P(Q + A(u) + x \\le mk)`, 0 < u <= D."""
@@ -80,13 +80,16 @@ class ConstantServiceWait(Law):
     @property
     def breaks_s(self) -> Array:
         """Multiples of the service time."""
-        return self.service_s * np.arange(1, min(self._size // 2 // self.servers, 64))
+        return np.asarray(self.service_s * np.arange(1, min(self._size // 2 // self.servers, 64)), dtype=float)
 
     def moment(self, n: int) -> float:
         """Quadrature within each service time, where the tail is smooth; all rounds share a transform."""
         rounds = np.arange(self._size // 2 // self.servers)
+        idle = self.servers - self.batch_rate * self.service_s * float(self.batch_pmf @ np.arange(len(self.batch_pmf)))
+        panels = min(1 + int(idle / 4), 32)  # the tail falls like exp(-2 idle t / D) or slower
+        x_panels = (np.arange(panels)[:, None] + (1 + _NODES) / 2).reshape(-1) / panels
         total = 0.0
-        for x, w in zip((1 + _NODES) / 2, _WEIGHTS / 2, strict=True):
+        for x, w in zip(x_panels, np.tile(_WEIGHTS / 2 / panels, panels), strict=True):
             below = self._below((1 - x) * self.service_s)[(rounds[1:]) * self.servers]
             t = (rounds[:-1] + x) * self.service_s
             total += w * self.service_s * float(np.sum(n * t ** (n - 1) * (1 - below)))
@@ -152,8 +155,8 @@ def mdk(arrival_rate: float, service_s: float, servers: int) -> SteadyState:
 def mxdk_jobs(arrival_rate: float, service_s: float, servers: int, *, batch_pmf: ArrayLike) -> SteadyState:
     r"""Wait and response of a job in M^X/D/k under FCFS.
 
-    With Q the number that wait (:func:`recqueue.queueing.mxdk.excess`), A(u) the jobs that arrive in u seconds and x the
-    place of the job in its batch,
+    With Q the number that wait (:func:`recqueue.queueing.mxdk.excess`), A(u) the jobs that arrive in u seconds and x
+    the place of the job in its batch,
 
     .. math:: P(W \le mD - u) = P(Q + A(u) + x \le mk), \qquad 0 < u \le D .
 

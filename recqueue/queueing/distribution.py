@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from recqueue.errors import InputError
 from recqueue.queueing import laws, laws_combined
 from recqueue.queueing.laws import Law
+from recqueue.queueing.service_law import service_law
 
 Array = NDArray[np.float64]
 
@@ -42,8 +43,8 @@ class Distribution:
 
     @staticmethod
     def of(service: object) -> Distribution:
-        """From any form of service law, see :func:`recqueue.queueing.laws.service_law`."""
-        return service if isinstance(service, Distribution) else Distribution(laws.service_law(service))
+        """From any form of service law, see :func:`recqueue.queueing.service_law.service_law`."""
+        return service if isinstance(service, Distribution) else Distribution(service_law(service))
 
     @staticmethod
     def constant(value_s: float) -> Distribution:

@@ -18,8 +18,8 @@ def tail_from_laplace(
 ) -> NDArray[np.float64]:
     r"""P(X > t) from :math:`\hat f(s) = E e^{-sX}` by the Euler method.
 
-    The Bromwich integral of :math:`(1 - \hat f(s)) / s` by the trapezoid rule with step :math:`\pi / t`; the alternating
-    series is summed by binomial averages of its last partial sums.
+    The Bromwich integral of :math:`(1 - \hat f(s)) / s` by the trapezoid rule with step :math:`\pi / t`; the
+    alternating series is summed by binomial averages of its last partial sums.
 
     Parameters
     ----------

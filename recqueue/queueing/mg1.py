@@ -152,7 +152,7 @@ def mg1_transforms(arrival_rate: float, service: object) -> tuple[Transform, Tra
 
 def residual_masses(law: Law, step: float, points: int) -> NDArray[np.float64]:
     """Equilibrium law of ``law`` on the lattice 0, step, ...; each bit of mass is shared so that its mean is kept."""
-    t = step * np.arange(points + 1)
+    t: NDArray[np.float64] = np.asarray(step * np.arange(points + 1), dtype=float)
     mean = law.moment(1)
     area = (law.limited_square(t) / 2 + t * (mean - law.limited_mean(t))) / mean  # integral of 1 - G_e
     slope = np.diff(area) / step
@@ -160,9 +160,9 @@ def residual_masses(law: Law, step: float, points: int) -> NDArray[np.float64]:
 
 
 def geometric_sum(rho: float, masses: NDArray[np.float64]) -> NDArray[np.float64]:
-    r"""Coefficients of :math:`(1 - \rho) / (1 - \rho g(z))` up to the length of ``masses``, g their generating function.
+    r"""Coefficients of :math:`(1 - \rho) / (1 - \rho g(z))` as far as ``masses`` goes, its generating function g.
 
-    Damping by e^-8 over the length and a transform four times as long keep aliasing below e^-32 and rounding below 1e-12.
+    Damping by e^-8 over the length and a transform four times as long keep aliasing below e^-32, rounding below 1e-12.
     """
     n = len(masses)
     damp = np.exp(-8.0 / n * np.arange(n))

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from recqueue.errors import InputError
 from recqueue.queueing.arrival_processes import MAP
 from recqueue.queueing.distribution import Distribution
-from recqueue.queueing.laws import ErlangMixture, PhaseType, service_law
+from recqueue.queueing.laws import ErlangMixture, PhaseType
 from recqueue.queueing.qbd import boundary, rate_matrix
 from recqueue.queueing.registry import Validity, register, require_stable
+from recqueue.queueing.service_law import service_law
 from recqueue.queueing.steady_state import SteadyState
 from recqueue.queueing.uniformized import added_stages, from_stage_tail
 
@@ -33,7 +34,7 @@ class _Service:
         self.index = [{s: i for i, s in enumerate(states)} for states in self.states]
 
     def moves(self, busy: int) -> tuple[Array, Array, Array]:
-        """With ``busy`` servers: phase moves (no diagonal), completions that free a server, completions that restart."""
+        """With ``busy`` servers: phase moves (no diagonal), completions that free it, completions that restart."""
         states, index, below = self.states[busy], self.index[busy], self.index[max(busy - 1, 0)]
         n, t, alpha = len(states), self.law.matrix, self.law.alpha
         move, free, restart = np.zeros((n, n)), np.zeros((n, len(below))), np.zeros((n, n))
@@ -63,6 +64,10 @@ def _compositions(total: int, parts: int) -> list[tuple[int, ...]]:
     """All ways to write ``total`` as an ordered sum of ``parts`` numbers of 0 or more."""
     bars = combinations(range(total + parts - 1), parts - 1)
     return [tuple(b - a - 1 for a, b in zip((-1, *c), (*c, total + parts - 1), strict=True)) for c in bars]
+
+
+def _kron(a: Array, b: Array) -> Array:
+    return np.asarray(np.kron(a, b), dtype=float)
 
 
 def _changed(state: tuple[int, ...], place: int, by: int) -> tuple[int, ...]:
@@ -134,7 +139,8 @@ def mapphk(arrivals: MAP, service: object, servers: int) -> SteadyState:
 
     A level is the number in system; its phases are the phase of the arrivals and how many servers are in each phase
     of the service. With :math:`\pi_{n+1} = \pi_n R` for n of k or more, a job that finds j + k others waits for j + 1
-    completions. The states that are left of such jobs stay matrix-geometric while they wait: :math:`\pi_k R^j Z(t)` with
+    completions. The states that are left of such jobs stay matrix-geometric while they wait,
+    :math:`\pi_k R^j Z(t)` with
 
     .. math:: Z' = Z C_0 + R Z C_1, \qquad P(W > t) = \pi_k (I - R)^{-1} Z(t) 1
 
@@ -195,22 +201,24 @@ def _solve(model: str, arrivals: MAP, service: object, servers: int) -> SteadySt
     VALID.check(model, servers=servers, utilization=rho, states_per_level=size)
     service_states = _Service(law, servers)
     eye = np.eye(phases)
-    ups, locals_, downs = [], [], []
+    ups: list[Array] = []
+    locals_: list[Array] = []
+    downs: list[Array] = []
     for n in range(servers + 1):
         move, free, restart = service_states.moves(n)
         busy_rate = np.diag(np.array(service_states.states[n], dtype=float) @ -np.diag(law.matrix))
         states = len(move)
-        locals_.append(np.kron(arrivals.hidden, np.eye(states)) + np.kron(eye, move - busy_rate))
+        locals_.append(_kron(arrivals.hidden, np.eye(states)) + _kron(eye, move - busy_rate))
         if n > 0:
-            downs.append(np.kron(eye, free))
+            downs.append(_kron(eye, free))
         if n < servers:
-            ups.append(np.kron(arrivals.marked, service_states.begins(n)))
+            ups.append(_kron(arrivals.marked, service_states.begins(n)))
     calm, complete = move - busy_rate, restart  # all servers busy, those of the last round
-    # busy_rate holds -T_ii, which counts a phase's way to itself by a restart too: move + restart - busy_rate has rows 0
-    downs.append(np.kron(eye, complete))
-    r = rate_matrix(np.kron(arrivals.marked, np.eye(states)), locals_[servers], downs[servers])
+    # busy_rate holds -T_ii, a phase's way to itself by a restart included: rows of move + restart - busy_rate are 0
+    downs.append(_kron(eye, complete))
+    r = rate_matrix(_kron(arrivals.marked, np.eye(states)), locals_[servers], downs[servers])
     levels = boundary(ups, locals_, downs, r)
-    sees = np.kron(arrivals.marked.sum(axis=1)[:, None], np.eye(states)) / rate  # from a level to the states a job sees
+    sees = _kron(arrivals.marked.sum(axis=1)[:, None], np.eye(states)) / rate  # from a level to the states a job sees
     wait = _wait(levels[servers], r, sees, calm, complete)
     uniform = np.eye(len(law.alpha)) + law.matrix / wait.rate
     own = _service_stages(law, uniform, wait.rate)

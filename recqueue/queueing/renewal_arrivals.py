@@ -88,7 +88,7 @@ def gimk(gap: object, mean_service_s: float, servers: int) -> SteadyState:
 
 
 def _drain(gap: Law, full_rate: float) -> float:
-    r"""Rate of the exponential wait, :math:`k\mu(1 - \sigma)`: the root s > 0 of :math:`(1 - \hat A(s)) / s = 1 / (k\mu)`."""
+    r"""Rate of the exponential wait, :math:`k\mu(1 - \sigma)`: root of :math:`(1 - \hat A(s)) / s = 1 / (k\mu)`."""
 
     def excess(s: float) -> float:
         return float(np.real(1 - gap.laplace(np.array([s + 0j]))[0])) / s - 1 / full_rate
@@ -112,13 +112,14 @@ def _delay_probability(gap: Law, mu: float, servers: int, sigma: float) -> float
     """
     k = servers
     j = np.arange(1, k + 1)
-    phi = np.real(gap.laplace(j * mu + 0j))
+    phi = np.real(gap.laplace(np.asarray(j * mu, dtype=complex)))
     missed = 1 - phi
     top, bottom = k * missed - j, k * (1 - sigma) - j
     near = np.abs(bottom) < 1e-6 * k  # numerator and denominator vanish together: their slopes instead
     if np.any(near):
         h = 1e-4
-        ahead = np.real(gap.laplace((j[near] + h) * mu + 0j) - gap.laplace((j[near] - h) * mu + 0j)) / (2 * h)
+        around = np.asarray((j[near] + np.array([[h], [-h]])) * mu, dtype=complex)
+        ahead = np.real(-np.diff(gap.laplace(around), axis=0)[0]) / (2 * h)
         top[near], bottom[near] = -k * ahead - 1, -1.0
     with np.errstate(divide="ignore"):
         log_c = np.cumsum(np.log(phi) - np.log(missed))

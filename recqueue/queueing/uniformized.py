@@ -24,11 +24,11 @@ def from_stage_tail(above: Array, rate: float, ratio: float) -> ErlangMixture:
 
 def added_stages(x: ErlangMixture, y: ErlangMixture) -> ErlangMixture | None:
     """Sum of independent mixtures of one rate; None when that takes more than two million stages."""
-    parts = []
+    parts: list[Array] = []
     for part in (x, y):
         more = int(np.ceil(37 / -np.log(part.ratio))) if part.ratio > 0 else 0
         if len(part.weights) + more > _MOST_STAGES:
             return None
         end = part.weights[-1] * part.ratio ** np.arange(1, more + 1)
         parts.append(np.concatenate((part.weights, end)))
-    return ErlangMixture(np.maximum(fftconvolve(*parts), 0.0), x.rate)
+    return ErlangMixture(np.maximum(fftconvolve(parts[0], parts[1]), 0.0), x.rate)
