@@ -145,35 +145,50 @@ class ErlangMixture(Law):
     ratio: float = 0.0
 
     @cached_property
-    def _above(self) -> Array:
-        """P(number of stages > j)."""
+    def _above(self) -> list[Array]:
+        """P(number of stages > j), then its sums over all larger j, then theirs; geometric from the last entry on."""
         beyond = self.weights[-1] * self.ratio / (1 - self.ratio)
-        return np.append(np.cumsum(self.weights[:0:-1])[::-1] + beyond, beyond)
+        found = [np.append(np.cumsum(self.weights[:0:-1])[::-1] + beyond, beyond)]
+        for _ in range(2):
+            last = found[-1][-1] / (1 - self.ratio)
+            found.append(np.append(np.cumsum(found[-1][-2::-1])[::-1] + last, last))
+        return found
 
-    def tail(self, t: Array) -> Array:
-        r""":math:`\sum_j P(N > j)\, e^{-rt} (rt)^j / j!`, over the j that matter; the geometric part in closed form."""
+    def _poisson_mean(self, t: Array, coefficients: Array) -> Array:
+        r""":math:`\sum_j c_j e^{-rt} (rt)^j / j!`, over the j that matter; the geometric part in closed form."""
         t = np.asarray(t, dtype=float)
         x = self.rate * t.reshape(-1)
         last = len(self.weights) - 1
-        above, closed = self._above[:last], self.ratio > 0
+        first_part, closed = coefficients[:last], self.ratio > 0
         if closed and -last * np.log(self.ratio) > 600:  # the closed form would overflow; the few terms then do not
             more = int(np.ceil(37 / -np.log(self.ratio)))
-            above = np.append(above, self._above[last] * self.ratio ** np.arange(more))
+            first_part = np.append(first_part, coefficients[last] * self.ratio ** np.arange(more))
             closed = False
         out = np.zeros(len(x))
-        for some in np.array_split(np.argsort(x), max(1, len(x) // 64)):
-            if len(some) == 0 or len(above) == 0:
-                continue
-            first, final = x[some[0]], x[some[-1]]
-            j = np.arange(
-                max(0, int(first - 9 * np.sqrt(first) - 30)), min(int(final + 9 * np.sqrt(final) + 30), len(above))
-            )
-            poisson = np.exp(xlogy(j, x[some, None]) - x[some, None] - gammaln(j + 1))
-            out[some] = poisson @ above[j]
+        if len(first_part) > 0:
+            for some in np.array_split(np.argsort(x), max(1, len(x) // 64)):
+                low, high = (x[i] + sign * (9 * np.sqrt(x[i]) + 30) for i, sign in ((some[0], -1), (some[-1], 1)))
+                j = np.arange(max(0, int(low)), min(int(high), len(first_part)))
+                if len(j) > 0:
+                    poisson = np.exp(xlogy(j, x[some, None]) - x[some, None] - gammaln(j + 1))
+                    out[some] = poisson @ first_part[j]
         if closed:
             reached = gammainc(last, self.ratio * x) if last > 0 else 1.0  # Poisson count of at least `last`
-            out += self._above[last] * self.ratio**-last * np.exp(-x * (1 - self.ratio)) * reached
+            out += coefficients[last] * self.ratio**-last * np.exp(-x * (1 - self.ratio)) * reached
         return out.reshape(t.shape)
+
+    def tail(self, t: Array) -> Array:
+        r""":math:`\sum_j P(N > j)\, e^{-rt} (rt)^j / j!`."""
+        return self._poisson_mean(t, self._above[0])
+
+    def limited_mean(self, t: Array) -> Array:
+        """Mean less the integral of the tail beyond t."""
+        return np.asarray(self.moment(1) - self._poisson_mean(t, self._above[1]) / self.rate)
+
+    def limited_square(self, t: Array) -> Array:
+        """Second moment less what lies beyond t, by parts."""
+        once, twice = (self._poisson_mean(t, above) for above in self._above[1:])
+        return np.asarray(self.moment(2) - 2 * (np.asarray(t) * once + twice / self.rate) / self.rate)
 
     @property
     def scale_s(self) -> float:
@@ -193,7 +208,7 @@ class ErlangMixture(Law):
             parts = (
                 comb(n, m) * rising(last, m) / self.rate**m * factorial(n - m) / slow ** (n - m) for m in range(n + 1)
             )
-            total += float(self._above[-1] * sum(parts))
+            total += float(self._above[0][-1] * sum(parts))
         return total
 
     def laplace(self, s: NDArray[np.complex128]) -> NDArray[np.complex128]:

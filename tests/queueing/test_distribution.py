@@ -25,6 +25,13 @@ LAWS = {
 TWO_ROUTES = 1e-9  # quadrature of 12 nodes in each of about 360 panels against closed forms
 
 
+GEOMETRIC = ErlangMixture(np.array([0.3, 0.2, 0.1, 0.2]), 2.0, 0.5)
+LAWS |= {
+    "stages": Distribution(ErlangMixture(np.array([0.0, 0.5, 0.2, 0.3]), 3.0)),
+    "geometric": Distribution(GEOMETRIC),
+}
+
+
 def of(name):
     return Distribution.of(LAWS[name])
 
@@ -40,7 +47,7 @@ def test_closed_forms_agree_with_the_quadrature_of_the_tail(name):
     assert d.limited_mean(t) == pytest.approx(Law.limited_mean(d.law, t), abs=TWO_ROUTES)
     # a tail read at a jump is right or wrong by one node; the pmf's transform is therefore compared more loosely
     assert d.law.laplace(s) == pytest.approx(Law.laplace(d.law, s), abs=1e-8)
-    assert d.residual_cdf(1e9) == pytest.approx(1)
+    assert d.residual_cdf(1e6) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("name", LAWS)
