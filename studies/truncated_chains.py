@@ -15,7 +15,9 @@ from scipy.sparse.linalg import expm_multiply, spsolve
 Array = NDArray[np.float64]
 
 
-def two_phase_wait(rate: float, alpha: Array, matrix: Array, servers: int, *, levels: int) -> tuple[sparse.csr_array, Array]:
+def two_phase_wait(
+    rate: float, alpha: Array, matrix: Array, servers: int, *, levels: int
+) -> tuple[sparse.csr_array, Array]:
     """Generator of what is ahead of a waiting job in M/PH_2/k, and how a delayed job finds it.
 
     Up to ``levels`` jobs wait. States: (number waiting or place in the queue, servers in phase 0).
@@ -58,11 +60,12 @@ def two_phase_wait(rate: float, alpha: Array, matrix: Array, servers: int, *, le
                     move(here, state(n - 1, left), r * alpha[1])
     generator = sparse.csc_array((values, (rows, columns)), shape=(size, size))
     system = generator.T.tolil()
-    system[0, :] = 1.0  # one balance equation gives way to the total
+    system[0, :] = 0.0  # one balance equation gives way to a value for one state; the total is set to 1 afterwards
+    system[0, 0] = 1.0
     right = np.zeros(size)
     right[0] = 1.0
     present = spsolve(system.tocsc(), right)
-    delayed = present[full:]  # all servers busy, 0.. waiting
+    delayed = present[full:] / present.sum()  # all servers busy, 0.. waiting
     # Ahead of a delayed job: as many completions as jobs waited, and one more. Absorbed at that one.
     waiting = (levels + 1) * (servers + 1)
     inside = generator.tocsr()[full:, full:].tolil()
@@ -79,7 +82,9 @@ def _without_arrivals(block: sparse.csr_array, rate: float, servers: int, size: 
     return (kept + sparse.diags_array(diagonal)).tocsr()
 
 
-def two_phase_quantile(rate: float, alpha: Array, matrix: Array, servers: int, p: float, *, levels: int, near_s: float) -> float:
+def two_phase_quantile(
+    rate: float, alpha: Array, matrix: Array, servers: int, p: float, *, levels: int, near_s: float
+) -> float:
     """Quantile of the wait in M/PH_2/k, bracketed from ``near_s``."""
     ahead, delayed = two_phase_wait(rate, alpha, matrix, servers, levels=levels)
     if delayed.sum() <= 1 - p:
@@ -89,12 +94,15 @@ def two_phase_quantile(rate: float, alpha: Array, matrix: Array, servers: int, p
     def excess(t: float) -> float:
         return float(expm_multiply(flow * t, delayed).sum()) - (1 - p) if t > 0 else float(delayed.sum()) - (1 - p)
 
-    low, high = 0.9 * near_s, 1.1 * near_s
-    while excess(high) > 0:
-        low, high = high, 2 * high
-    while low > 0 and excess(low) < 0:
-        low, high = (low / 2 if low > 1e-6 else 0.0), low
-    return float(brentq(excess, low, high, rtol=1e-8))
+    low, high = 0.99 * near_s, 1.01 * near_s
+    at_low, at_high = excess(low), excess(high)
+    while at_high > 0:
+        low, at_low, high = high, at_high, 2 * high
+        at_high = excess(high)
+    while at_low < 0:
+        high, at_high, low = low, at_low, (low / 2 if low > 1e-6 else 0.0)
+        at_low = excess(low)
+    return float(brentq(excess, low, high, rtol=1e-7))
 
 
 def constant_quantile(rate: float, servers: int, p: float, *, states: int) -> float:
@@ -113,7 +121,10 @@ def constant_quantile(rate: float, servers: int, p: float, *, states: int) -> fl
     def cdf(t: float) -> float:
         m = int(np.floor(t)) + 1
         room = m * servers - 1 - np.arange(states)  # after j arrivals in the last m - t seconds
-        return float(stats.poisson(rate * (m - t)).pmf(np.arange(states))[room >= 0] @ below[np.minimum(room, len(below) - 1)[room >= 0]])
+        return float(
+            stats.poisson(rate * (m - t)).pmf(np.arange(states))[room >= 0]
+            @ below[np.minimum(room, len(below) - 1)[room >= 0]]
+        )
 
     if cdf(0.0) >= p:
         return 0.0

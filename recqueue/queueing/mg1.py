@@ -104,7 +104,7 @@ def mg1(arrival_rate: float, service: object) -> SteadyState:
     >>> from recqueue.queueing.mg1 import mg1
     >>> state = mg1(0.8, stats.gamma(2, scale=0.5))  # E_2 service of mean 1 s
     >>> round(state.wait.mean, 4), round(state.response.quantile(0.95), 3)
-    (3.0, 10.614)
+    (3.0, 11.318)
     """
     s = Distribution.of(service)
     if not arrival_rate > 0:

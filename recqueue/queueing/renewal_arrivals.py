@@ -62,7 +62,7 @@ def gimk(gap: object, mean_service_s: float, servers: int) -> SteadyState:
     >>> from recqueue.queueing.renewal_arrivals import gimk
     >>> state = gimk(0.25, 1.0, 5)  # a job every 0.25 s
     >>> round(state.delay_probability, 4), round(state.wait.mean, 4)
-    (0.388, 0.2085)
+    (0.3615, 0.1947)
     """
     gaps = Distribution.of(gap)
     if not mean_service_s > 0 or servers != int(servers) or servers < 1:
