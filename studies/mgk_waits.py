@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,8 @@ from studies.truncated_chains import constant_quantile, two_phase_quantile
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-CSV, TABLE = RESULTS / "mgk_waits.csv", DOCS / "mgk_waits_table.inc"
+CSV, RECORD = RESULTS / "mgk_waits.csv", RESULTS / "mgk_waits.json"
+TABLE = DOCS / "mgk_waits_table.inc"
 SERVERS, UTILIZATIONS = (1, 4, 16, 64), (0.5, 0.8, 0.95)
 P = 0.95
 EXPONENTIAL_TWICE = (np.array([0.5, 0.5]), -np.eye(2))
@@ -226,9 +228,18 @@ def main() -> None:
         "--batches", type=int, default=60, help="of a million jobs, in each simulated queue of the claim"
     )
     parser.add_argument("--batches-more", type=int, default=12, help="the same for the further laws")
+    parser.add_argument(
+        "--sharpen",
+        type=float,
+        help="only renew queues of the claim whose relative half-width in the file is above this",
+    )
     a = parser.parse_args()
-    rows = []
-    for name, k, rho in cells():
+    rows: list[dict[str, Any]] = list(read()) if a.sharpen else []
+    for i, row in enumerate(rows):
+        if row["asked"] == "True" and half_width(row) > a.sharpen:
+            rows[i] = compare(row["service"], int(row["servers"]), float(row["rho"]), batches=a.batches)
+            print(rows[i], flush=True)
+    for name, k, rho in [] if a.sharpen else cells():
         rows.append(compare(name, k, rho, batches=a.batches if name in ASKED else a.batches_more))
         print(rows[-1], flush=True)
     with CSV.open("w", newline="") as f:
@@ -236,11 +247,12 @@ def main() -> None:
         writer.writeheader()
         writer.writerows({key: f"{v:.7g}" if isinstance(v, float) else v for key, v in row.items()} for row in rows)
     save_record(
-        RESULTS / "mgk_waits.json",
+        RECORD,
         command_line("studies.mgk_waits"),
         percentile=P,
         batches=a.batches,
         batches_more=a.batches_more,
+        earlier=json.loads(RECORD.read_text()) if a.sharpen else None,
         jobs_per_batch=1_000_000,
     )
     TABLE.write_text(text(read()))
