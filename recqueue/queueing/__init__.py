@@ -1,5 +1,5 @@
 """Queueing mathematics: rates and service laws in, waiting and response distributions out."""
 
-from recqueue.queueing.registry import Model, model, models
-
-__all__ = ["Model", "model", "models"]
+from recqueue.queueing.registry import Model as Model
+from recqueue.queueing.registry import model as model
+from recqueue.queueing.registry import models as models
