@@ -51,6 +51,8 @@ results: $(VENV)/.installed
 	$(BIN)/python -m studies.coverage
 	$(BIN)/python -m studies.dlrm_rmc1
 	$(BIN)/python -m studies.eight_models
+	$(BIN)/python -m studies.mgk_waits
+	$(BIN)/python -m studies.mgk_waits --sharpen 0.025 --batches 400
 	$(BIN)/python -m studies.readme
 
 clean:

@@ -48,6 +48,6 @@ plot_apply_rcparams = True
 
 # Other projects' pages need a network to be linked; the documentation builds without one.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(numpy|np|scipy|sympy|networkx|nx|matplotlib|collections|enum|NDArray)\b.*"),
+    (r"py:.*", r"(numpy|np|scipy|sympy|networkx|nx|matplotlib|collections|abc|enum|NDArray)\b.*"),
     (r"py:data", r"[A-Z_]+"),  # constants are named in docstrings but have no page of their own
 ]
