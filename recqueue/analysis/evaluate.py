@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from scipy.optimize import brentq
 
-from recqueue.analysis.pools import Costs, cpu_utilization, loads, mixture
+from recqueue.analysis.pools import Costs, cpu_utilization, fused, loads, mixture
 from recqueue.errors import InputError, OutOfValidityError, OutsideMeasuredRangeWarning, UnstableQueueError
 from recqueue.queueing import forkjoin
 from recqueue.serving.performance import Performance
@@ -90,6 +90,7 @@ def evaluate(scenario: Scenario, *, qps: float | None = None) -> Performance:
     cpu_limit, accelerator_limit = work.saturation_qps(scenario)
     ranks = {"p50": 0.5, "p95": 0.95, "p99": 0.99, f"p{sla.percentile:g}": sla.percentile / 100}
     cpu, accelerator = rate / cpu_limit, rate / accelerator_limit
+    fusing = bool(system.accelerator and system.accelerator.max_fused_queries > 1 and work.share_offloaded > 0)
     try:
         parts = mixture(scenario, policy, rate, costs)
     except UnstableQueueError:
@@ -107,10 +108,12 @@ def evaluate(scenario: Scenario, *, qps: float | None = None) -> Performance:
         latency = {"mean": float(forkjoin.mean(parts)), **{name: at[rank] for name, rank in ranks.items()}}
         status = "ok"
         cpu = cpu_utilization(scenario, policy, rate, costs)
+        if fusing:
+            accelerator = fused(scenario, policy, rate, costs).utilization
     stable = status == "ok"
     return Performance(
         kind="evaluate",
-        method=METHOD,
+        method=METHOD.replace("M/G/k on the accelerator", "M/G^[1,F]/c on the accelerator") if fusing else METHOD,
         qps=rate,
         latency_s=latency,
         utilization={"cpu": cpu, "accelerator": accelerator if system.accelerator else None},

@@ -231,10 +231,10 @@ def _decay(full: Array, largest: int) -> float:
     """A theta a little below the rate at which the tail of the jobs left behind falls."""
     n = np.arange(len(full))
     mean, second = float(full @ n), float(full @ n**2)
-    theta = min(2 * (largest - mean) / max(second - mean**2, 1e-9), 4.0)
-    while np.log(full @ np.exp(theta * n - theta * largest)) >= 0:
+    theta: float = min(2 * (largest - mean) / max(second - mean**2, 1e-9), 4.0)
+    while float(full @ np.exp(theta * n - theta * largest)) >= 1:
         theta /= 1.1
-    return theta
+    return float(theta)
 
 
 def _left_behind(counts: Array) -> Array:

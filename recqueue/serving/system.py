@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 
 from recqueue.errors import InputError
 from recqueue.profiles.contention import NO_CONTENTION, Contention
 from recqueue.profiles.curve import LatencyCurve
+
+Dispatch = Literal["central", "random", "round_robin", "jsq", "prefetch"]
+"""How sub-requests find their core."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +54,11 @@ class Accelerator:
         Number of identical accelerators.
     max_fused_queries : int
         Most queries in one launch; 1 means no fusion.
+    fused_query_s : float
+        Seconds that each query of a launch beyond the first adds to the time of their items.
+    fusion_wait_s : float
+        Seconds that a free accelerator lets the first query wait for others before it launches with fewer than
+        ``max_fused_queries``.
     power : Power or None
         Power of one accelerator; None when unknown.
     """
@@ -58,6 +67,8 @@ class Accelerator:
     service: LatencyCurve
     count: int = 1
     max_fused_queries: int = 1
+    fused_query_s: float = 0.0
+    fusion_wait_s: float = 0.0
     power: Power | None = None
 
     def __post_init__(self) -> None:
@@ -65,11 +76,20 @@ class Accelerator:
             raise InputError(f"accelerator.count {self.count}; it must be 1 or more (use 'accelerator: null' for none)")
         if self.max_fused_queries < 1:
             raise InputError(f"accelerator.max_fused_queries {self.max_fused_queries}; it must be 1 or more")
+        for name in ("fused_query_s", "fusion_wait_s"):
+            value = getattr(self, name)
+            if not (np.isfinite(value) and value >= 0):
+                raise InputError(f"accelerator.{name.removesuffix('_s')} {value} s; it must be finite and 0 or more")
+        if self.fusion_wait_s > 0 and self.max_fused_queries == 1:
+            raise InputError(
+                f"accelerator.fusion_wait {self.fusion_wait_s:g} s without fusion; allow max_fused_queries above 1, or "
+                "wait 0"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class System:
-    """A server: identical cores behind one FCFS queue of sub-requests, and at most one kind of accelerator.
+    """A server: identical cores that take sub-requests in order of arrival, and at most one kind of accelerator.
 
     Parameters
     ----------
@@ -83,6 +103,13 @@ class System:
         Slow-down against the number of busy cores.
     dispatch_overhead_s : float
         Seconds that each sub-request occupies its core beyond ``service``.
+    dispatch : {"central", "random", "round_robin", "jsq", "prefetch"}
+        ``central``: one queue in front of all cores. Otherwise each core has a queue of its own, and a sub-request
+        goes to any core with the same probability (``random``), to each in turn (``round_robin``), or to one that holds
+        fewest (``jsq``). ``prefetch``: a shared queue from which cores with room in their own buffer take in turn,
+        as the feeder threads of the published engine do.
+    prefetch : int
+        Room in the buffer of each core, beside the sub-request it works on (``prefetch`` only).
     accelerator : Accelerator or None
         None when the machine has none.
     power : Power or None
@@ -94,6 +121,8 @@ class System:
     service: LatencyCurve
     contention: Contention = NO_CONTENTION
     dispatch_overhead_s: float = 0.0
+    dispatch: Dispatch = "central"
+    prefetch: int = 8
     accelerator: Accelerator | None = None
     power: Power | None = None
 
@@ -111,3 +140,7 @@ class System:
             raise InputError(f"server.cores {self.cores}; it must be a whole number of 1 or more")
         if not (np.isfinite(self.dispatch_overhead_s) and self.dispatch_overhead_s >= 0):
             raise InputError(f"server.dispatch_overhead {self.dispatch_overhead_s} s; it must be finite and 0 or more")
+        if self.dispatch not in get_args(Dispatch):
+            raise InputError(f"server.dispatch {self.dispatch!r}; allowed: {', '.join(get_args(Dispatch))}")
+        if self.prefetch < 1:
+            raise InputError(f"server.prefetch {self.prefetch}; it must be a whole number of 1 or more")

@@ -17,6 +17,7 @@ from recqueue.serving.policy import Policy
 from recqueue.serving.scenario import Scenario
 from recqueue.simulate.engine import accelerators_fcfs, cores_fcfs
 from recqueue.simulate.streams import Streams, arrival_times_s, query_items, service_noise, spawn
+from recqueue.workload.sizes import items_together
 
 WARM_UP_SHARE = 0.2
 """Share of the queries of each replication that fill the empty system and are not counted."""
@@ -152,7 +153,11 @@ def offered_load(scenario: Scenario, policy: Policy, qps: float) -> tuple[float,
     device = system.accelerator
     if device is None or local.all():
         return cpu, 0.0
-    return cpu, qps * float(p[1:][~local] @ device.service.seconds_at(n[~local])) / device.count
+    far = np.concatenate(([0.0], np.where(local, 0.0, p[1:])))
+    together = items_together(far, device.max_fused_queries)  # in a full launch, which is all that matters at the limit
+    some = np.flatnonzero(together > 1e-12)
+    launch_s = together[some] @ device.service.seconds_at(some) + (device.max_fused_queries - 1) * device.fused_query_s
+    return cpu, qps * float(far.sum() * launch_s) / device.max_fused_queries / device.count
 
 
 def summarize(scenario: Scenario, policy: Policy, qps: float, runs: Sequence[Run], seed: int) -> Performance:

@@ -81,16 +81,16 @@ def test_mean_wait_agrees_with_littles_law_on_the_embedded_chain(largest, load):
     assert found.response.mean >= found.wait.mean + services[0].mean - 1e-6
 
 
-def simulated(rate, services, servers=1, *, jobs=600_000, marks=None, cv=0.0, seed=5):
+def simulated(rate, seconds, largest, servers=1, *, items=None, extra=0.0, cv=0.0, jobs=600_000, seed=5):
     """Ten replications: rows of mean wait, p50, p95, p99 of the response, utilization; and the batch sizes."""
-    rng, rows, counts = np.random.default_rng(seed), [], np.zeros(len(services) + 1, dtype=np.int64)
-    base = np.concatenate(([0.0], services))
+    rng, rows, counts = np.random.default_rng(seed), [], np.zeros(largest + 1, dtype=np.int64)
     for _ in range(10):
         n = jobs // 10
         w, r = np.empty(n), np.empty(n)
         noise = rng.lognormal(-np.log1p(cv**2) / 2, np.sqrt(np.log1p(cv**2)), n) if cv else np.ones(n)
-        mark = np.zeros(n) if marks is None else rng.choice(marks[0], n, p=marks[1])
-        busy = simulate_batches(rng.exponential(1 / rate, n), mark, base, noise, servers, w, r, counts)
+        size = np.ones(n, dtype=np.int64) if items is None else rng.choice(items[0], n, p=items[1])
+        gaps = rng.exponential(1 / rate, n)
+        busy = simulate_batches(gaps, size, seconds, extra, largest, noise, servers, w, r, counts)
         rows.append([w[n // 10 :].mean(), *np.quantile(r[n // 10 :], [0.5, 0.95, 0.99]), busy / servers])
     return np.array(rows), counts / counts.sum()
 
@@ -100,7 +100,7 @@ def test_constant_batch_dependent_service_agrees_with_simulation(largest, load):
     services = fused(largest)
     rate = load * largest / services[-1]
     found = bulk.one_server(rate, services)
-    rows, sizes = simulated(rate, services)
+    rows, sizes = simulated(rate, np.array([0.0, *services]), largest)
     ours = [found.wait.mean, *found.response.quantile([0.5, 0.95, 0.99]), found.utilization]
     half = 3.25 * rows.std(axis=0, ddof=1) / np.sqrt(10)  # 99 % interval, t with 9 degrees of freedom
     assert np.all(half < 0.04 * rows.mean(axis=0))  # narrow enough to mean something
@@ -109,14 +109,14 @@ def test_constant_batch_dependent_service_agrees_with_simulation(largest, load):
 
 
 def test_random_sizes_and_noise_agree_with_simulation():
-    largest, cv, marks = 4, 0.2, (np.array([0.1, 0.6]), np.array([0.8, 0.2]))
+    largest, cv, items = 4, 0.2, (np.array([1, 6]), np.array([0.8, 0.2]))
     rate = 2.0
     services, heavy = [], np.ones(1)
     for q in range(1, largest + 1):  # j of the q jobs are of the large kind
-        heavy = np.convolve(heavy, marks[1])
-        services.append(ServiceMixture(heavy, 0.3 + 0.05 * q + 0.1 * q + 0.5 * np.arange(q + 1), cv))
+        heavy = np.convolve(heavy, items[1])
+        services.append(ServiceMixture(heavy, 0.3 + 0.05 * (q - 1) + 0.1 * q + 0.5 * np.arange(q + 1), cv))
     found = bulk.one_server(rate, services)
-    rows, _ = simulated(rate, [0.3 + 0.05 * q for q in range(1, 5)], marks=marks, cv=cv)
+    rows, _ = simulated(rate, 0.3 + 0.1 * np.arange(25), largest, items=items, extra=0.05, cv=cv)
     ours = [found.wait.mean, *found.response.quantile([0.5, 0.95, 0.99]), found.utilization]
     half = 3.25 * rows.std(axis=0, ddof=1) / np.sqrt(10)
     assert np.all(half < 0.05 * rows.mean(axis=0))
@@ -128,7 +128,7 @@ def test_several_servers_agree_roughly_with_simulation(largest, servers, load):
     services = fused(largest)
     rate = load * largest * servers / services[-1]
     found = bulk.many_servers(rate, services, servers)
-    rows, _ = simulated(rate, services, servers)
+    rows, _ = simulated(rate, np.array([0.0, *services]), largest, servers)
     _, p50, p95, p99, busy = rows.mean(axis=0)
     # worst errors of the study over 96 systems: 15 % for percentiles, 0.02 for the utilization
     assert found.response.quantile([0.5, 0.95, 0.99]) == pytest.approx([p50, p95, p99], rel=0.15)
