@@ -24,7 +24,7 @@ _LATTICE = 4096
 """Cells for the items of a launch: sizes are put on a lattice of several items beyond it, means kept."""
 _PARTS = 24
 """Most parts of the law of a launch whose service varies by itself."""
-_CELLS = 128
+_CELLS = 64
 """Grid cells in a full launch; the error of a percentile is of the order of 0.1 %."""
 
 

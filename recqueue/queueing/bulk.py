@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recqueue.errors import InputError, UnstableQueueError
 from recqueue.queueing import distribution
-from recqueue.queueing.bulk_solution import CELLS, TAIL, Solution, longest
+from recqueue.queueing.bulk_solution import CELLS, TAIL, Chain, Waits
 from recqueue.queueing.distribution import Distribution
 from recqueue.queueing.registry import Validity, register
 from recqueue.queueing.steady_state import SteadyState
@@ -181,9 +181,8 @@ def _solve(
         )
     checked = {"utilization": load, "largest_batch": len(laws)}
     valid.check(name, **checked, **({"servers": servers} if "servers" in valid.ranges else {}))
-    ends = [longest(law) for law in laws]
-    fine = Solution(rate, laws, ends, servers, cells)
-    rough = Solution(rate, laws, ends, servers, cells // 2)
+    chain = Chain(rate, laws, servers)
+    fine, rough = Waits(chain, cells), Waits(chain, cells // 2)
     grids = {}
     for what, tail in fine.delayed.items():
         at = fine.step * np.arange(len(tail))
@@ -191,14 +190,14 @@ def _solve(
         known = np.interp(at, rough.step * np.arange(len(coarse)), coarse, right=0.0)
         # the error falls at least in proportion to the step, so it is below the difference
         grids[what] = Distribution.on_grid(at, tail, error=float(np.max(np.abs(tail - known))) + TAIL)
-    weights = [1 - fine.busy, fine.busy]  # the jobs that find a server free, and those that wait
+    weights = [1 - chain.busy, chain.busy]  # the jobs that find a server free, and those that wait
     return BatchSteadyState(
         model=name,
         arrival_rate=rate,
         servers=servers,
-        utilization=fine.utilization,
+        utilization=chain.utilization,
         wait=distribution.mixture(weights, [Distribution.constant(0.0), grids["wait"]]),
         response=distribution.mixture(weights, [laws[0], grids["response"]]),
-        left_behind=fine.left,
-        batch_sizes=fine.sizes,
+        left_behind=chain.left,
+        batch_sizes=chain.sizes,
     )

@@ -25,30 +25,29 @@ CELLS = 256
 """Grid cells in the mean service of a full batch, or less: see ``_LARGEST_GRID``."""
 _ROUNDS = 4
 """Of the fixed point between batch sizes and gaps, with several servers."""
+_CELLS_OF_CHAIN = 256
+"""Least grid cells in a full batch when arrivals are counted."""
 _LARGEST_GRID = 4096
 """Grid cells in the whole range of waits (before padding); near saturation waits are longer and smoother."""
 
 
-class Solution:
-    """One grid's worth of the mathematics; see :func:`one_server` and :func:`many_servers`."""
+class Chain:
+    """Jobs left behind by each service, batch sizes and loads; see ``bulk.one_server`` and ``bulk.many_servers``."""
 
-    def __init__(
-        self, rate: float, laws: Sequence[Distribution], longest_s: Sequence[float], servers: int, cells: int
-    ) -> None:
-        self.rate, self.laws, self.longest_s, self.servers, self.largest = rate, laws, longest_s, servers, len(laws)
-        longest, mean_full = max(longest_s), laws[-1].mean / servers
-        first = _Gaps(laws, servers, max(longest, mean_full) / 512, longest)
-        reach = -np.log(TAIL) / _decay(first.arrivals(rate, first.start)[-1], self.largest) / self.largest * mean_full
-        step = max(mean_full / cells, (reach + longest) / (_LARGEST_GRID * cells / CELLS))
-        self.step = mean_full / max(1, round(mean_full / step))  # a constant full service ends on the grid
-        gaps = _Gaps(laws, servers, self.step, longest)
-        finer = _Gaps(laws, servers, self.step / np.ceil(self.step * rate / _ARRIVALS_A_CELL), longest)
-        self.sizes = gaps.start
+    def __init__(self, rate: float, laws: Sequence[Distribution], servers: int) -> None:
+        self.rate, self.laws, self.servers, self.largest = rate, laws, servers, len(laws)
+        self.longest_s = [_longest(law) for law in laws]
+        mean_full = laws[-1].mean / servers
+        cells = max(_CELLS_OF_CHAIN, np.ceil(mean_full * rate / _ARRIVALS_A_CELL))
+        gaps = Gaps(laws, servers, max(mean_full / cells, max(self.longest_s) / _LARGEST_GRID), max(self.longest_s))
+        counts = gaps.arrivals(rate)
+        self.sizes = np.append(np.zeros(self.largest), 1.0)
         for _ in range(1 if servers == 1 else _ROUNDS):
-            self.left = _left_behind(finer.arrivals(rate, self.sizes))
-            self.masses = gaps.masses(self.sizes)
+            self.left = _left_behind(gaps.masses(self.sizes) @ counts)
+            self.gap_sizes = self.sizes  # those that the gaps were made for
             self._cycle()
-        self._waits()
+        decay = _decay((gaps.masses(self.sizes) @ counts)[-1], self.largest)
+        self.reach_s = -np.log(TAIL) / decay / self.largest * mean_full + max(self.longest_s)
 
     def _cycle(self) -> None:
         """Batch sizes, the share of time the fast server is busy, and the chance to find all servers busy."""
@@ -94,9 +93,20 @@ class Solution:
         self.sizes /= self.sizes.sum()
         self.utilization = self.rate * ((1 - p) * means[0] + p * work_waiting) / c
 
-    def _waits(self) -> None:
-        """Joint law of the wait D of a job that finds all busy and of the size of the batch it ends up in."""
-        F, rate, step, left = self.largest, self.rate, self.step, self.left
+
+class Waits:
+    """Waits and responses of the jobs that find all servers busy, on a grid of ``cells`` in a full batch."""
+
+    def __init__(self, chain: Chain, cells: int) -> None:
+        mean_full = chain.laws[-1].mean / chain.servers
+        step = max(mean_full / cells, chain.reach_s / (_LARGEST_GRID * cells / CELLS))
+        self.step = mean_full / max(1, round(mean_full / step))  # a constant full service ends on the grid
+        self.masses = Gaps(chain.laws, chain.servers, self.step, max(chain.longest_s)).masses(chain.gap_sizes)
+        self.delayed = self._tails(chain)
+
+    def _tails(self, chain: Chain) -> dict[str, Array]:
+        """Joint law of the wait D and of the size of the batch a job ends up in; tails of wait and response."""
+        F, rate, step, left = chain.largest, chain.rate, self.step, chain.left
         # Position behind the running service and what is left of that service, cell by cell.
         end = np.searchsorted(-np.cumsum(left[::-1])[::-1], -TAIL)
         places = F * -(-int(end + _most_arrivals(rate * step * self.masses.shape[1])) // F)
@@ -107,7 +117,7 @@ class Solution:
         if F == 1:
             left_full[0] += left[0]  # the service after an idle time is a full one too
         behind = np.fft.rfft(left_full, size)
-        few = self.sizes_all_busy[1:F] @ self.masses[: F - 1] if F > 1 else np.zeros(self.masses.shape[1])
+        few = chain.sizes_all_busy[1:F] @ self.masses[: F - 1] if F > 1 else np.zeros(self.masses.shape[1])
         with np.errstate(invalid="ignore", divide="ignore"):
             within = np.where(x == 0, 1.0, -np.expm1(-x) / np.where(x == 0, 1.0, x)) * step
         fade, running = np.exp(-x), np.zeros(len(x), dtype=complex)
@@ -116,7 +126,7 @@ class Solution:
         for i in range(cells, 0, -1):
             running = running * fade + few[i] + behind * self.masses[-1, i]
             rest[i - 1] = running
-        found = np.fft.irfft(rest * (within * rate / self.per_launch), size, axis=1)[:, :places]
+        found = np.fft.irfft(rest * (within * rate / chain.per_launch), size, axis=1)[:, :places]
         found = np.maximum(found, 0.0).reshape(cells, -1, F)
         rounds = found.shape[1]
         mean_full = float(self.masses[-1] @ np.arange(cells + 1))
@@ -136,19 +146,19 @@ class Solution:
         by_size[:, F - 1] += joint.sum(axis=1) - by_size.sum(axis=1)
         # What is found waiting must add up to the share of time that is busy, which comes from the chain alone. (The
         # gaps of several servers have slightly different means on the two grids.)
-        if abs(by_size.sum() - self.busy_fast) > (1e-6 if self.servers == 1 else 1e-3):
+        if abs(by_size.sum() - chain.busy_fast) > (1e-6 if chain.servers == 1 else 1e-3):
             raise OutOfValidityError(
-                f"batch service: the waits add up to {by_size.sum():.8f} where {self.busy_fast:.8f} of the time is busy"
+                f"batch service: the waits add up to {by_size.sum():.8f}, busy is {chain.busy_fast:.8f} of the time"
             )
         by_size = np.maximum(by_size, 0.0) / by_size.sum()
         own = [
             _masses(_cell_tails(law, step, int(np.ceil(end / step)) + 2))
-            for law, end in zip(self.laws, self.longest_s, strict=True)
+            for law, end in zip(chain.laws, chain.longest_s, strict=True)
         ]
         reach = length + max(len(o) for o in own)
         padded = 1 << int(np.ceil(np.log2(reach)))
         done = sum(np.fft.rfft(by_size[:, q], padded) * np.fft.rfft(own[q], padded) for q in range(F))
-        self.delayed = {
+        return {
             "wait": _tail_of(by_size.sum(axis=1)),
             "response": _tail_of(np.fft.irfft(done, padded)[:reach]),
         }
@@ -169,7 +179,7 @@ def _tail_of(masses: Array) -> Array:
     return np.asarray(np.maximum(tail[: max(keep, 2)], 0.0))
 
 
-def longest(law: Distribution) -> float:
+def _longest(law: Distribution) -> float:
     """A time that the law exceeds with a probability below the tail that is left out; a constant itself."""
     t = law.mean
     while float(law.sf(t)) > TAIL:
@@ -187,7 +197,7 @@ def _cell_tails(law: Distribution, step: float, cells: int) -> Array:
     return np.diff(law.limited_mean(step * np.arange(cells + 1))) / step
 
 
-class _Gaps:
+class Gaps:
     """Times from the start of a service to the next moment a server is free, all busy: see ``bulk.many_servers``."""
 
     def __init__(self, laws: Sequence[Distribution], servers: int, step: float, longest: float) -> None:
@@ -195,8 +205,6 @@ class _Gaps:
         cells = int(np.ceil(longest / step * (1 - 1e-12))) + 2
         self.tails = np.array([_cell_tails(law, step, cells) for law in laws])
         self.full = _masses(_cell_tails(laws[-1], step * servers, cells))
-        self.start = np.zeros(len(laws) + 1)
-        self.start[-1] = 1.0
 
     def masses(self, sizes: Array) -> Array:
         """For each batch size, given the shares of batch sizes among the services, q = 0..F."""
@@ -210,21 +218,21 @@ class _Gaps:
         rows[-1] = (1 - irregular) * self.full + irregular * rows[-1]
         return rows
 
-    def arrivals(self, rate: float, sizes: Array) -> Array:
-        """``[q - 1, n]``: P(n arrivals in a gap that begins with a batch of q)."""
+    def arrivals(self, rate: float) -> Array:
+        """``[i, n]``: P(n arrivals in i cells)."""
         mean = rate * self.step * np.arange(self.tails.shape[1])
         n = np.arange(int(_most_arrivals(float(mean[-1]))) + len(self.tails) + 2)
         _check_size(len(n) * len(mean))
         with np.errstate(divide="ignore", invalid="ignore"):
             log_p = n * np.log(mean)[:, None] - mean[:, None] - gammaln(n + 1)
         log_p[0] = np.where(n == 0, 0.0, -np.inf)
-        counts = self.masses(sizes) @ np.exp(log_p)
-        return np.asarray(counts / counts.sum(axis=1, keepdims=True))
+        table = np.exp(log_p)
+        return np.asarray(table / table.sum(axis=1, keepdims=True))
 
 
 def _most_arrivals(mean: float) -> float:
     """Poisson counts beyond this have no weight."""
-    return mean + 7.5 * np.sqrt(mean) + 16
+    return float(mean + 7.5 * np.sqrt(mean) + 16)
 
 
 def _decay(full: Array, largest: int) -> float:

@@ -89,7 +89,7 @@ def test_fused_launches_agree_with_simulation(changes, load):
     rows = witness(s, qps)
     half = 3.25 * rows.std(axis=0, ddof=1) / np.sqrt(10)  # 99 %, t with 9 degrees of freedom
     assert np.all(half < 0.03 * rows.mean(axis=0))
-    # 0.5 % for the grid of 128 cells in a launch and the 1025 points of a law with noise
+    # 0.5 % for the grid of 64 cells in a launch and the 1025 points of a law with noise
     assert np.all(np.abs(rows.mean(axis=0) - formula(s, qps)) < half + 5e-3 * rows.mean(axis=0))
 
 

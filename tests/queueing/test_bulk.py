@@ -59,8 +59,8 @@ def test_exponential_batches_leave_a_geometric_queue(largest, load):
     r = brentq(lambda x: rate * (1 - x) - x * (1 - x**largest), 1e-9, 1 - 1e-9)
     a = 1 / (1 / (1 - r) + 1 / rate)
     found = bulk.one_server(rate, [stats.expon()] * largest)
-    # counting arrivals on a grid of 0.1 arrivals a cell errs by 0.1^2 / 12 of the chance of none
-    assert 1 - found.utilization == pytest.approx(1 - a / (1 - r), rel=1e-3)
+    # counting arrivals on a grid of 0.1 arrivals a cell errs by about 0.1^2 / 6 of the chance of none
+    assert 1 - found.utilization == pytest.approx(1 - a / (1 - r), rel=2e-3)
     assert found.wait.mean == pytest.approx(a * r / (1 - r) ** 2 / rate, rel=2e-3)  # grid
 
 
