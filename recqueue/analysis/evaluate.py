@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from scipy.optimize import brentq
 
+from recqueue.analysis import fusion
 from recqueue.analysis.pools import Costs, cpu_utilization, fused, loads, mixture
 from recqueue.errors import InputError, OutOfValidityError, OutsideMeasuredRangeWarning, UnstableQueueError
 from recqueue.queueing import forkjoin
@@ -122,7 +123,11 @@ def evaluate(scenario: Scenario, *, qps: float | None = None) -> Performance:
         meets_sla=latency[f"p{sla.percentile:g}"] <= sla.latency_s,
         status=status,
         stable=stable,
-        notes=(*(str(w.message) for w in caught), *_caution(scenario, rate)),
+        notes=(
+            *(str(w.message) for w in caught),
+            *_caution(scenario, rate),
+            *(fusion.caution(system) if fusing else ()),
+        ),
     )
 
 

@@ -14,7 +14,7 @@ from recqueue.queueing.distribution import Distribution
 from recqueue.queueing.forkjoin import Response, SplitQueries
 from recqueue.queueing.service import ServiceMixture
 from recqueue.serving.scenario import Scenario
-from recqueue.serving.system import Accelerator
+from recqueue.serving.system import Accelerator, System
 from recqueue.workload.sizes import QuerySizes, items_together
 
 Array = NDArray[np.float64]
@@ -48,6 +48,16 @@ def check(scenario: Scenario) -> None:
             f"accelerator.max_fused_queries {device.max_fused_queries} with {scenario.arrivals.process} arrivals: the "
             "formulas for fusion need Poisson arrivals; use max_fused_queries 1, or recqueue simulate"
         )
+
+
+def caution(system: System) -> tuple[str, ...]:
+    """What is known of the error with several accelerators."""
+    if system.accelerator is None or system.accelerator.count == 1:
+        return ()
+    return (
+        "fusion on several accelerators is approximate: the p95 there is off by 5 % in the median and by up to 26 %, too "
+        "high, near saturation; check with recqueue simulate",
+    )
 
 
 def table_items(scenario: Scenario) -> int:

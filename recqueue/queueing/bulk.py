@@ -139,7 +139,8 @@ def many_servers(
     :math:`1 - (1 - \text{share of full batches})^2`, found by experiment. The rest of the time the number busy is
     taken for that of a loss system with c - 1 servers, whose offered load is chosen such that the mean number busy
     agrees with the work that arrives. A job that finds all busy waits as in the fast queue, then takes :math:`B_q` in
-    full.
+    full. Over 72 systems of 2 and 4 servers the p95 is off by 5 % in the median and 26 % at worst, too high, at loads
+    of 0.9 with full batches several times as long as small ones.
 
     Parameters
     ----------

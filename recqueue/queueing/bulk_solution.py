@@ -239,7 +239,7 @@ def _decay(full: Array, largest: int) -> float:
     """A theta a little below the rate at which the tail of the jobs left behind falls."""
     n = np.arange(len(full))
     mean, second = float(full @ n), float(full @ n**2)
-    theta: float = min(2 * (largest - mean) / max(second - mean**2, 1e-9), 4.0)
+    theta: float = min(2 * (largest - mean) / max(second - mean**2, 1e-9), 4.0, 600 / len(full))
     while float(full @ np.exp(theta * n - theta * largest)) >= 1:
         theta /= 1.1
     return float(theta)

@@ -96,7 +96,8 @@ def test_fused_launches_agree_with_simulation(changes, load):
 def test_several_accelerators_agree_roughly_with_simulation():
     s = scenario(8, cv=0.2, count=2)
     qps = 0.7 * min(loads(s, s.policy, Costs.of(s)).saturation_qps(s))
-    # the study of batch service on several servers finds up to 10 % for such systems
+    assert any("several accelerators is approximate" in note for note in evaluate(s, qps=qps).notes)
+    # the study of batch service on several servers finds 5 % in the median, most of it at higher loads
     assert formula(s, qps)[:4] == pytest.approx(witness(s, qps).mean(axis=0)[:4], rel=0.1)
     assert formula(s, qps)[4] == pytest.approx(witness(s, qps).mean(axis=0)[4], abs=0.02)
 
