@@ -55,8 +55,8 @@ def caution(system: System) -> tuple[str, ...]:
     if system.accelerator is None or system.accelerator.count == 1:
         return ()
     return (
-        "fusion on several accelerators is approximate: the p95 there is off by 5 % in the median and by up to 26 %, too "
-        "high, near saturation; check with recqueue simulate",
+        "fusion on several accelerators is approximate: the p95 there is off by 5 % in the median and by up to 26 %, "
+        "too high, near saturation; check with recqueue simulate",
     )
 
 
