@@ -162,6 +162,13 @@ def many_servers(
     References
     ----------
     :cite:t:`tijms2003first`, chapter 9, for the fast single server in M/G/c.
+
+    Examples
+    --------
+    >>> from recqueue.queueing import bulk
+    >>> launch_s = [0.44e-3 + 0.03e-3 * q for q in range(1, 9)]
+    >>> bulk.many_servers(3000.0, launch_s, 2).mean_batch < bulk.one_server(3000.0, launch_s).mean_batch
+    True
     """
     return _solve("M/G^[1,F]/c", arrival_rate, services, servers, cells, _VALID_MORE)
 

@@ -136,6 +136,13 @@ def pointwise_stationary(
     References
     ----------
     :cite:t:`green1991pointwise`.
+
+    Examples
+    --------
+    >>> from recqueue.queueing.transient import pointwise_stationary
+    >>> found = pointwise_stationary([0, 60, 120], [50.0, 80.0, 110.0], 0.01, 1)  # M/D/1, then overload
+    >>> found.mean_wait_s.round(4).tolist()
+    [0.005, 0.02, inf]
     """
     t, rate, law, rho = _checked(times_s, arrival_rate, service, servers, arrival_scv)
     kappa, step = (arrival_scv + law.scv) / 2, law.mean / servers
