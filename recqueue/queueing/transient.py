@@ -165,7 +165,7 @@ def pointwise_stationary(
     exact=False,
     returns="mean and percentiles of the wait at each time, overload included",
     valid=_VALID,
-    reference=("rothkopf1979closure", "green1991pointwise"),
+    reference=("rothkopf1979closure",),
     docs="theory/time-varying",
     special_case="a constant rate gives the stationary queue; strong overload gives the fluid limit",
 )
