@@ -161,7 +161,8 @@ def many_servers(
 
     References
     ----------
-    :cite:t:`neuts1967general` for batch service; :cite:t:`tijms2003first`, chapter 9, for the fast single server in M/G/c.
+    :cite:t:`neuts1967general` for batch service; :cite:t:`tijms2003first`, chapter 9, for the fast single server in
+    M/G/c.
 
     Examples
     --------
