@@ -110,7 +110,7 @@ def evaluate(scenario: Scenario, *, qps: float | None = None) -> Performance:
         status = "ok"
         cpu = cpu_utilization(scenario, policy, rate, costs)
         if fusing:
-            accelerator = fused(scenario, policy, rate, costs).utilization
+            accelerator = float(fused(scenario, policy, rate, costs).utilization)
     stable = status == "ok"
     return Performance(
         kind="evaluate",
