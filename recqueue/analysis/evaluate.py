@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 from scipy.optimize import brentq
 
+from recqueue.analysis import fusion
 from recqueue.analysis.accuracy import expected_error, on_jump
-from recqueue.analysis.pools import Costs, cpu_utilization, loads, mixture
+from recqueue.analysis.pools import Costs, cpu_utilization, fused, loads, mixture
 from recqueue.errors import InputError, OutOfValidityError, OutsideMeasuredRangeWarning, UnstableQueueError
 from recqueue.queueing import forkjoin
 from recqueue.serving.performance import Performance
@@ -92,6 +93,7 @@ def evaluate(scenario: Scenario, *, qps: float | None = None) -> Performance:
     cpu_limit, accelerator_limit = work.saturation_qps(scenario)
     ranks = {"p50": 0.5, "p95": 0.95, "p99": 0.99, f"p{sla.percentile:g}": sla.percentile / 100}
     cpu, accelerator = rate / cpu_limit, rate / accelerator_limit
+    fusing = bool(system.accelerator and system.accelerator.max_fused_queries > 1 and work.share_offloaded > 0)
     error: dict[str, float] = {}
     cautions: tuple[str, ...] = ()
     try:
@@ -112,12 +114,16 @@ def evaluate(scenario: Scenario, *, qps: float | None = None) -> Performance:
         status = "ok"
         cpu = cpu_utilization(scenario, policy, rate, costs)
         dispersion = index_of_dispersion(scenario.arrivals, rate)
-        error, cautions = expected_error(scenario, parts, max(cpu, accelerator), dispersion)
+        if fusing:
+            accelerator = float(fused(scenario, policy, rate, costs).utilization)
+            cautions = fusion.caution(system)
+        else:
+            error, cautions = expected_error(scenario, parts, max(cpu, accelerator), dispersion)
         cautions = (*cautions, *_jumps(parts, ranks, latency))
     stable = status == "ok"
     return Performance(
         kind="evaluate",
-        method=METHOD,
+        method=METHOD.replace("M/G/k on the accelerator", "M/G^[1,F]/c on the accelerator") if fusing else METHOD,
         qps=rate,
         latency_s=latency,
         utilization={"cpu": cpu, "accelerator": accelerator if system.accelerator else None},

@@ -8,8 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
+from recqueue.analysis import fusion
 from recqueue.analysis.scope import check_dispatch
+from recqueue.errors import InputError
 from recqueue.profiles.contention import Contention
+from recqueue.queueing.bulk import BatchSteadyState
 from recqueue.queueing.forkjoin import LEVEL_WEIGHTS, LEVELS, Response, SplitQueries, response
 from recqueue.queueing.mgk import erlang_c
 from recqueue.serving.policy import Policy
@@ -33,7 +36,8 @@ class Costs:
     core_s : numpy.ndarray
         ``core_s[b]``: seconds of a sub-request of b items on a core with no other busy; ``core_s[0] = 0``.
     accelerator_s : numpy.ndarray
-        ``accelerator_s[n]`` of a whole query, or empty.
+        ``accelerator_s[n]`` of a launch of n items, up to as many as the largest queries have that may be fused; or
+        empty.
     """
 
     core_s: NDArray[np.float64]
@@ -65,12 +69,14 @@ class Costs:
 
     @staticmethod
     def of(scenario: Scenario) -> Costs:
-        """Read the tables of ``scenario`` from 1 to its largest query."""
+        """Read the tables of ``scenario`` from 1 to its largest query, or launch."""
         check_dispatch(scenario)
+        fusion.check(scenario)
         system, n = scenario.system, np.arange(1, scenario.sizes.max_items + 1)
+        launch = np.arange(1, fusion.table_items(scenario) + 1)
         core = np.concatenate(([0.0], system.service.seconds_at(n) + system.dispatch_overhead_s))
         device = system.accelerator
-        return Costs(core, np.concatenate(([0.0], device.service.seconds_at(n))) if device else np.empty(0))
+        return Costs(core, np.concatenate(([0.0], device.service.seconds_at(launch))) if device else np.empty(0))
 
 
 def split(pmf: NDArray[np.float64], batch_size: int, service_s: NDArray[np.float64], cv: float) -> SplitQueries:
@@ -195,7 +201,7 @@ class Loads:
     share_offloaded, items_offloaded : float
         Shares of queries and of items that go to the accelerator.
     cpu_work_s, accelerator_work_s : float
-        Server-seconds for each query *offered*, cores as if one were busy.
+        Server-seconds for each query *offered*, cores as if one were busy, launches as full as they may be.
     """
 
     share_offloaded: float
@@ -222,8 +228,24 @@ def loads(scenario: Scenario, policy: Policy, costs: Costs) -> Loads:
         share_offloaded=float(p[far].sum()),
         items_offloaded=float(p[far] @ n[far]) / scenario.sizes.mean,
         cpu_work_s=float(p[~far] @ work[~far]),
-        accelerator_work_s=float(p[far] @ costs.accelerator_s[far]) if far.any() else 0.0,
+        accelerator_work_s=_accelerator_work_s(scenario, np.where(far, p, 0.0), costs) if far.any() else 0.0,
     )
+
+
+def offloaded_work_s(scenario: Scenario, costs: Costs) -> NDArray[np.float64]:
+    """Accelerator-seconds for each query offered, with each query size that occurs as the threshold."""
+    p, device = scenario.sizes.pmf, scenario.system.accelerator
+    n = np.flatnonzero(p)
+    if device is None or device.max_fused_queries == 1:
+        return np.cumsum((p[n] * costs.accelerator_s[n])[::-1])[::-1]
+    return np.array([_accelerator_work_s(scenario, np.where(np.arange(len(p)) >= t, p, 0.0), costs) for t in n])
+
+
+def _accelerator_work_s(scenario: Scenario, far: NDArray[np.float64], costs: Costs) -> float:
+    device = scenario.system.accelerator
+    if device is None or device.max_fused_queries == 1:
+        return float(far @ costs.accelerator_s[: len(far)])
+    return float(far.sum()) * fusion.full_launch_s(device, far, costs.accelerator_s) / device.max_fused_queries
 
 
 def mixture(
@@ -264,6 +286,8 @@ def mixture(
         parts.append((share, started))
     if threshold < len(p) and system.accelerator:  # not by the share, which need not add up to 1 exactly
         device = system.accelerator
+        if device.max_fused_queries > 1:
+            return [*parts, (1 - share, fusion.as_response(fused(scenario, policy, qps, costs)))]
         queries = costs.far(scenario, policy)
         thinned = 1 + (1 - share) * (variability - 1)
         parts.append(
@@ -273,3 +297,12 @@ def mixture(
             )
         )
     return parts
+
+
+def fused(scenario: Scenario, policy: Policy, qps: float, costs: Costs) -> BatchSteadyState:
+    """The queue of accelerators that fuse queries."""
+    device, threshold = scenario.system.accelerator, policy.offload_threshold
+    if device is None or threshold is None:
+        raise InputError("fusion: the policy offloads nothing")
+    offloaded = qps * float(scenario.sizes.pmf[threshold:].sum())
+    return fusion.solve(fusion.launches(scenario.sizes, threshold, device, costs.accelerator_s.tobytes()), offloaded)

@@ -211,18 +211,19 @@ def _accelerator(d: schema.Document) -> Accelerator | None:
     a = d.accelerator
     if a is None:
         return None
-    if a.max_fused_queries > 1:
-        raise InputError(
-            f"accelerator.max_fused_queries {a.max_fused_queries}; fusing queries is not supported by this version; "
-            "allowed: 1"
-        )
     given = d.service.accelerator
-    curve = (
-        _curve(given, "service.accelerator")
-        if given
-        else _profile(d, a.device, "accelerator.device", "accelerator").service
+    profile = None if given else _profile(d, a.device, "accelerator.device", "accelerator")
+    return Accelerator(
+        name=a.device,
+        service=profile.service if profile else _curve(given, "service.accelerator"),  # type: ignore[arg-type]
+        count=a.count,
+        max_fused_queries=a.max_fused_queries,
+        fused_query_s=(
+            a.fused_query_us / 1e6 if a.fused_query_us is not None else profile.fused_query_s if profile else 0.0
+        ),
+        fusion_wait_s=a.fusion_wait_ms / 1e3,
+        power=_power(a.device),
     )
-    return Accelerator(name=a.device, service=curve, count=a.count, power=_power(a.device))
 
 
 def _sizes(s: Any, folder: Path) -> QuerySizes:

@@ -83,6 +83,8 @@ class Accelerator(Block):
     device: str
     count: Count = 1
     max_fused_queries: Count = 1
+    fused_query_us: NotNegative | None = None
+    fusion_wait_ms: NotNegative = 0.0
 
 
 class Mlperf(Block):

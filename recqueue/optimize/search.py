@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recqueue.analysis.evaluate import CLOSEST_TO_SATURATION, largest_rate, on_time
-from recqueue.analysis.pools import Costs
+from recqueue.analysis.pools import Costs, offloaded_work_s
 from recqueue.serving import Policy, Scenario
 
 _GAIN = 2e-4
@@ -70,8 +70,7 @@ def lattice(scenario: Scenario, costs: Costs) -> Lattice:
     if system.accelerator is None:
         return Lattice(batch_sizes, (None,), CLOSEST_TO_SATURATION / local[:, -1:], local[:, -1:])
     before = np.concatenate((np.zeros((len(batch_sizes), 1)), local), axis=1)
-    offloaded = p[n] * costs.accelerator_s[n] / system.accelerator.count
-    after = np.append(np.cumsum(offloaded[::-1])[::-1], 0.0)
+    after = np.append(offloaded_work_s(scenario, costs) / system.accelerator.count, 0.0)
     return Lattice(batch_sizes, (*(int(i) for i in n), None), CLOSEST_TO_SATURATION / np.maximum(before, after), before)
 
 

@@ -49,7 +49,8 @@ class Profile:
     .. math:: S(b)\, f(m) + d
 
     with S ``service``, f ``contention`` and d ``dispatch_overhead_s``. For an accelerator S is end to end, copies
-    included, and a launch that fuses several queries takes the time of their items together.
+    included, and a launch that fuses q queries takes the time of their items together and (q - 1) times
+    ``fused_query_s``.
 
     Attributes
     ----------
@@ -70,6 +71,8 @@ class Profile:
         Tight loop, operator by operator; empty where unknown.
     fused : mapping
         Queries in one launch -> curve against the items of *one* query; empty where unknown (accelerators only).
+    fused_query_s : float
+        Seconds that each query beyond the first adds to a launch, beside the time of its items (accelerators only).
     provenance : {"measured", "published", "roofline"}
         Where the numbers come from.
     source : str
@@ -93,6 +96,7 @@ class Profile:
     dispatch_overhead_s: float = 0.0
     operators: tuple[OperatorCurve, ...] = ()
     fused: Mapping[int, LatencyCurve] = field(default_factory=dict)
+    fused_query_s: float = 0.0
     leave_one_out: float | None = None
     gaps: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -144,6 +148,7 @@ def profile_from_json(text: str, *, name: str = "profile") -> Profile:
                 for o in d.get("operators", [])
             ),
             fused={int(f["queries"]): curve(f) for f in d.get("fused", [])},
+            fused_query_s=d.get("fused_query_s", 0.0),
             leave_one_out=d.get("leave_one_out"),
             gaps=d.get("gaps", {}),
             notes=tuple(d.get("notes", [])),

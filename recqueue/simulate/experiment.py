@@ -19,6 +19,7 @@ from recqueue.simulate.replication import Run, run_once
 from recqueue.simulate.statistics import Estimate, Growth, estimates, growth, mser5
 from recqueue.simulate.streams import spawn
 from recqueue.workload.arrivals import generator, index_of_dispersion
+from recqueue.workload.sizes import items_together
 
 SETTLING_TIMES = 3
 """The warm-up covers at least this many relaxation times; e^-3 = 5 % of the empty start is then left."""
@@ -271,14 +272,11 @@ def offered_load(scenario: Scenario, policy: Policy, qps: float) -> tuple[float,
     device = system.accelerator
     if device is None or local.all():
         return cpu, 0.0
-    if device.max_fused_queries == 1:
-        return cpu, qps * float(p[1:][~local] @ device.service.seconds_at(n[~local])) / device.count
-    far, most = np.where(np.append(False, ~local), p, 0.0), device.max_fused_queries
-    share, size = float(far.sum()), most * (len(p) - 1) + 1
-    together = np.fft.irfft(np.fft.rfft(far / share, size) ** most, size)  # items of a full launch
-    items = np.arange(most * (policy.offload_threshold or 1), size)
-    launch_s = float(together[items] @ device.service.seconds_at(items)) + (most - 1) * device.fused_query_s
-    return cpu, qps * share * launch_s / most / device.count
+    far = np.concatenate(([0.0], np.where(local, 0.0, p[1:])))
+    together = items_together(far, device.max_fused_queries)  # in a full launch, which is all that matters at the limit
+    some = np.flatnonzero(together > 1e-12)
+    launch_s = together[some] @ device.service.seconds_at(some) + (device.max_fused_queries - 1) * device.fused_query_s
+    return cpu, qps * float(far.sum() * launch_s) / device.max_fused_queries / device.count
 
 
 def percentiles(scenario: Scenario) -> dict[str, float]:

@@ -62,3 +62,19 @@ class QuerySizes:
         tail = np.cumsum(self.pmf[::-1])
         taken = np.clip(0.25 - (tail - self.pmf[::-1]), 0, self.pmf[::-1])
         return float(taken @ np.arange(len(self.pmf))[::-1]) / self.mean
+
+
+def items_together(pmf: NDArray[np.float64], queries: int) -> NDArray[np.float64]:
+    """Probability of 0, 1, ... items in ``queries`` independent queries together (``pmf`` of one need not add up to 1).
+
+    Examples
+    --------
+    >>> from recqueue.workload.sizes import items_together
+    >>> items_together([0, 0.5, 0.5], 2).round(12).tolist()
+    [0.0, 0.0, 0.25, 0.5, 0.25]
+    """
+    one = np.asarray(pmf, dtype=float)
+    length = queries * (len(one) - 1) + 1
+    size = 1 << (length - 1).bit_length()
+    together = np.fft.irfft(np.fft.rfft(one / one.sum(), max(size, 2)) ** queries, max(size, 2))[:length]
+    return np.asarray(np.maximum(together, 0.0))

@@ -226,7 +226,8 @@ BAD = [
     ("dispatch_overhead_us: 20", "dispatch: jsq, prefetch: 4", r"server.prefetch 4 with server.dispatch 'jsq': only"),
     ("dispatch_overhead_us: 20", "dispatch: prefetch, prefetch: 0", r"server.prefetch '0'; it must be 1 or more"),
     ("count: 2", "count: 0", r"accelerator.count '0'; it must be 1 or more"),
-    ("count: 2", "max_fused_queries: 4", r"max_fused_queries 4; .* not supported by this version; allowed: 1"),
+    ("count: 2", "fused_query_us: -3", r"accelerator.fused_query_us '-3'; it must be 0 or more"),
+    ("count: 2", "fusion_wait_ms: 2", r"accelerator.fusion_wait 0.002 s without fusion"),
     ("process: renewal, scv: 2.5", "process: mmpp", r"workload.arrivals.rates: missing"),
     (
         "process: renewal, scv: 2.5",

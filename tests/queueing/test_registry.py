@@ -35,7 +35,9 @@ def test_every_model_is_documented_and_its_example_runs(record):
     for key in record.reference:
         assert key in text, f"{record.name}: docstring does not cite {key}"
     names = list(inspect.signature(record.function).parameters)
-    assert names[0] in {"arrival_rate", "gap", "arrivals", "gaps"}, f"{record.name}: first comes the arrival process"
+    assert names[0] in {"arrival_rate", "gap", "arrivals", "gaps", "times_s", "stages"}, (
+        f"{record.name}: first comes the arrival process"
+    )
     globals_ = dict(inspect.getmodule(record.function).__dict__)
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
     tests = doctest.DocTestFinder(recurse=False).find(record.function, record.name, globs=globals_)
