@@ -129,9 +129,10 @@ def random_dispatch(rate: float, queries: SplitQueries, servers: int) -> Distrib
               E e^{-sB} = E \left( 1 - \tfrac1k + \tfrac1k E e^{-sS} \right)^X
 
     with :math:`B_e` the equilibrium law of B. Given how many sub-requests each queue drew (multinomial), the query is
-    done when the last queue is, :math:`P(R \le t) = E \prod_j P(V_j + S_{1} + \dots + S_{N_j} \le t)`: a coefficient of a
-    power of a generating function. The queues hold work of the same queries, so their V are not independent: one common
-    Gaussian factor couples them, its correlation a function of :math:`E[B_1 B_2] / E[B_1^2]` fitted to simulation.
+    done when the last queue is, :math:`P(R \le t) = E \prod_j P(V_j + S_{1} + \dots + S_{N_j} \le t)`: a coefficient
+    of a power of a generating function. The queues hold work of the same queries, so their V are not independent: one
+    common Gaussian factor couples them, its correlation a function of :math:`E[B_1 B_2] / E[B_1^2]` fitted to
+    simulation.
 
     Exact for one queue and for queries of one sub-request. Otherwise approximate in the coupling alone; errors against
     simulation are in the documentation.
@@ -258,8 +259,8 @@ def round_robin_dispatch(rate: float, queries: SplitQueries, servers: int) -> Di
     r"""Response of split queries whose sub-requests are dealt in turn to k private FIFO queues.
 
     A queue sees every k-th sub-request. Between a query that visits it and the next that does lie M gaps between
-    queries, as many as it takes to deal the d sub-requests until its next turn; a visit brings N sub-requests, more than
-    one when the query is larger than k. With B the work of a visit and T the time of M gaps,
+    queries, as many as it takes to deal the d sub-requests until its next turn; a visit brings N sub-requests, more
+    than one when the query is larger than k. With B the work of a visit and T the time of M gaps,
 
     .. math:: W' = (W + B - T)^+
 

@@ -34,7 +34,7 @@ class Wait:
 
 def on_grid(law: ServiceMixture, step_s: float, size: int) -> Array:
     """Masses of the law on grid points, its mean kept: second differences of E min(S, t)."""
-    t: Array = np.arange(size + 1) * step_s
+    t = np.asarray(np.arange(size + 1) * step_s, dtype=np.float64)
     limited: Array = np.concatenate((np.array([-step_s]), law.mean * law.equilibrium_cdf(t)))
     limited[1] = 0.0
     return np.asarray(np.maximum((2 * limited[1:-1] - limited[:-2] - limited[2:]) / step_s, 0.0))

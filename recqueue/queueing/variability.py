@@ -54,14 +54,15 @@ def effective_scv(arrivals: MAP, mean_service_s: float, servers: int, *, service
     .. math:: \frac{Z}{\tau/k} \approx \sup_{x \ge 0}
               \left\{ -\frac{1-\rho}{\rho} x + \sqrt{2 x\, (I(t) + c_s^2)} \right\}, \qquad t = x / \lambda,
 
-    with x arrivals in t seconds; a renewal stream of SCV :math:`c_a^2` gives
-    :math:`\rho (c_a^2 + c_s^2) / 2 (1 - \rho)`. Jobs arrive in the bursts and find more than the mean work:
-    :math:`W_q = Z / \rho - E S^2 / 2 E S` (Brumelle), and the effective SCV is the :math:`c_a^2` that has this mean wait in
-    heavy traffic. 1 for a Poisson stream; :math:`I(\infty)` as :math:`\rho \to 1`.
+    with x arrivals in t seconds; a renewal stream of SCV :math:`c_a^2` gives :math:`\rho (c_a^2 + c_s^2) / 2 (1 -
+    \rho)`. Jobs arrive in the bursts and find more than the mean work: :math:`W_q = Z / \rho - E S^2 / 2 E S`
+    (Brumelle), and the effective SCV is the :math:`c_a^2` that has this mean wait in heavy traffic. 1 for a Poisson
+    stream; :math:`I(\infty)` as :math:`\rho \to 1`.
 
     Good where waits are made by fluctuations of many jobs, near saturation. Bursts that overload many servers for a
-    while are not of that kind, so the function refuses :math:`(1 - \rho) \sqrt k > 0.4`; the documentation has the error
-    against exact MAP/M/k (:func:`recqueue.queueing.phase_service.mapphk`), which is the better choice for small k.
+    while are not of that kind, so the function refuses :math:`(1 - \rho) \sqrt k > 0.4`; the documentation has the
+    error against exact MAP/M/k (:func:`recqueue.queueing.phase_service.mapphk`), which is the better choice for small
+    k.
 
     Parameters
     ----------

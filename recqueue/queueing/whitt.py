@@ -50,7 +50,7 @@ def _delay_probability(rho: Array, k: int, ca2: float, cs2: float) -> Array:
     slack = (1 - rho) * np.sqrt(k)
 
     def scaled(factor: float) -> Array:
-        return np.minimum(1.0, exact * np.exp(log_ndtr(-factor * slack) - log_ndtr(-slack)))
+        return np.asarray(np.minimum(1.0, exact * np.exp(log_ndtr(-factor * slack) - log_ndtr(-slack))))
 
     heavy = scaled((1 + cs2) / (ca2 + cs2)) if ca2 + cs2 > 0 else np.zeros_like(rho)
     first = rho**2 * heavy + (1 - rho**2) * scaled(2 / (1 + ca2))
