@@ -19,10 +19,10 @@ from recqueue.queueing.steady_state import SteadyState
 
 Array = NDArray[np.float64]
 DOCS = "theory/two-moments"
-POISSON = Validity({"servers": (1, 1000), "service_scv": (0, 20), "utilization": (0, 0.999)})
+POISSON = Validity({"servers": (1, 1000), "service_scv": (0, 9), "utilization": (0, 0.999)})
 SMOOTH = Validity({**POISSON.ranges, "service_scv": (0, 1), "arrival_scv": (0, 1)})
 NOT_BURSTY = Validity({**POISSON.ranges, "arrival_scv": (0, 1)})
-BURSTY = Validity({**POISSON.ranges, "arrival_scv": (0, 20)})
+BURSTY = Validity({**POISSON.ranges, "arrival_scv": (0, 15)})
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def lee_longton_mean_wait_s(
     arrival_rate : array_like
         Jobs per second.
     service, service_scv : object, float
-        A law, or a mean in seconds with its SCV (0 to 20).
+        A law, or a mean in seconds with its SCV (0 to 9).
     servers : int
         k, 1 to 1,000.
 
@@ -221,7 +221,7 @@ def cosmetatos_mean_wait_s(
     arrival_rate : array_like
         Jobs per second.
     service, service_scv : object, float
-        A law, or a mean in seconds with its SCV (0 to 20).
+        A law, or a mean in seconds with its SCV (0 to 9).
     servers : int
         k, 1 to 1,000.
 
@@ -276,11 +276,11 @@ def allen_cunneen_mean_wait_s(
     arrival_rate : array_like
         Jobs per second.
     service, service_scv : object, float
-        A law, or a mean in seconds with its SCV (0 to 20).
+        A law, or a mean in seconds with its SCV (0 to 9).
     servers : int
         k, 1 to 1,000.
     arrival_scv : float
-        Squared coefficient of variation of the gaps, 0 to 20.
+        Squared coefficient of variation of the gaps, 0 to 15.
 
     Returns
     -------
@@ -391,7 +391,7 @@ def kimura_mean_wait_s(
     arrival_rate : array_like
         Jobs per second.
     service, service_scv : object, float
-        A law, or a mean in seconds with its SCV (0 to 20).
+        A law, or a mean in seconds with its SCV (0 to 9).
     servers : int
         k, 1 to 1,000.
     arrival_scv : float

@@ -93,11 +93,11 @@ def whitt_mean_wait_s(
     arrival_rate : array_like
         Jobs per second.
     service, service_scv : object, float
-        A law, or a mean in seconds with its SCV (0 to 20).
+        A law, or a mean in seconds with its SCV (0 to 9).
     servers : int
         k, 1 to 1,000.
     arrival_scv : float
-        Squared coefficient of variation of the gaps, 0 to 20.
+        Squared coefficient of variation of the gaps, 0 to 15.
 
     Returns
     -------
@@ -153,11 +153,11 @@ def whitt_delay_probability(
     arrival_rate : array_like
         Jobs per second.
     service, service_scv : object, float
-        A law, or a mean in seconds with its SCV (0 to 20).
+        A law, or a mean in seconds with its SCV (0 to 9).
     servers : int
         k, 1 to 1,000.
     arrival_scv : float
-        Squared coefficient of variation of the gaps, 0 to 20.
+        Squared coefficient of variation of the gaps, 0 to 15.
 
     Returns
     -------
@@ -218,11 +218,11 @@ def whitt_wait(
     arrival_rate : float
         Jobs per second.
     service, service_scv : object, float
-        A law, or a mean in seconds with its SCV (0 to 20).
+        A law, or a mean in seconds with its SCV (0 to 9).
     servers : int
         k, 1 to 1,000.
     arrival_scv : float
-        Squared coefficient of variation of the gaps, 0 to 20.
+        Squared coefficient of variation of the gaps, 0 to 15.
 
     Returns
     -------
