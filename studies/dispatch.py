@@ -125,7 +125,7 @@ def compare(
 
 
 def run(
-    *, queries: int, seed: int, servers: Sequence[int] = (1, 4, 16, 64), utilizations: Sequence[float] = (0.3, 0.7, 0.9)
+    *, queries: int, seed: int, servers: Sequence[int] = (4, 32), utilizations: Sequence[float] = (0.5, 0.9)
 ) -> list[dict[str, object]]:
     """A row for each cell."""
     cells = product(SIZES, (64, 256), servers, utilizations, (0.0, 0.2), POLICIES)
@@ -179,7 +179,7 @@ def text(rows: Sequence[dict[str, str]]) -> str:
 def main() -> None:
     """Run at full size and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--queries", type=int, default=100_000)
+    parser.add_argument("--queries", type=int, default=60_000)
     parser.add_argument("--seed", type=int, default=5)
     a = parser.parse_args()
     rows = run(queries=a.queries, seed=a.seed)

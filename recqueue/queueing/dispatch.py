@@ -310,6 +310,8 @@ def round_robin_dispatch(rate: float, queries: SplitQueries, servers: int) -> Di
     """
     q, what = queries, "private queues, in turn"
     rho = _checked(rate, q, servers, what)
+    if servers == 1:
+        return random_dispatch(rate, queries, servers)  # one queue, however it is dealt, and exact there
     k = servers
     common = np.gcd.reduce(np.append(q.full + 1, k))
     if common > 1 and np.ptp(np.append(q.last_s, q.full_s)) > 1e-9 * q.full_s:

@@ -34,10 +34,14 @@ class Wait:
 
 def on_grid(law: ServiceMixture, step_s: float, size: int) -> Array:
     """Masses of the law on grid points, its mean kept: second differences of E min(S, t)."""
-    t = np.asarray(np.arange(size + 1) * step_s, dtype=np.float64)
+    longest = float(law.mean_s.max()) * np.exp(6.5 * np.sqrt(np.log1p(law.cv**2)))
+    points = min(size, int(longest / step_s) + 3)
+    t = np.asarray(np.arange(points + 1) * step_s, dtype=np.float64)
     limited: Array = np.concatenate((np.array([-step_s]), law.mean * law.equilibrium_cdf(t)))
     limited[1] = 0.0
-    return np.asarray(np.maximum((2 * limited[1:-1] - limited[:-2] - limited[2:]) / step_s, 0.0))
+    mass = np.zeros(size)
+    mass[:points] = np.maximum((2 * limited[1:-1] - limited[:-2] - limited[2:]) / step_s, 0.0)
+    return mass
 
 
 class Visits:
