@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from recqueue.errors import InputError
 from recqueue.queueing.constant_service import mdk
 from recqueue.queueing.erlang import mmk_mean_wait_s
-from recqueue.queueing.laws import service_law
 from recqueue.queueing.registry import Validity, finite_or_raise, register, require_stable
 from recqueue.queueing.renewal_arrivals import gimk
+from recqueue.queueing.service_law import service_law
 from recqueue.queueing.steady_state import SteadyState
 
 Array = NDArray[np.float64]
@@ -61,8 +61,8 @@ def two_moments(service: object, service_scv: float | None = None) -> tuple[floa
     Parameters
     ----------
     service : object
-        A law (:func:`recqueue.queueing.laws.service_law`; a bare number is a constant), or a mean in seconds beside
-        ``service_scv``.
+        A law (:func:`recqueue.queueing.service_law.service_law`; a bare number is a constant), or a mean in seconds
+        beside ``service_scv``.
     service_scv : float, optional
         Squared coefficient of variation, where ``service`` is a mean.
 

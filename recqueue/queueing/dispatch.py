@@ -321,11 +321,10 @@ def round_robin_dispatch(rate: float, queries: SplitQueries, servers: int) -> Di
         )
     visits = Visits(q, k)
     sub = q.sub_request
-    # Long-run variances per second: of one queue's work, and of the part that all queues share.
-    apart = (sub.second_moment - sub.mean**2) * rate * q.mean_sub_requests / k
-    all_work = rate * q.work_second_moment / k**2
-    variance = all_work + (1 - 1 / k) * apart
-    together = min(max((all_work - apart / k) / variance, 0.0), 1.0)
+    # Long-run variances per second of the work of one queue and of all, hence the covariance of two queues.
+    variance = visits.work_variance(rate)
+    between = (rate * q.work_second_moment - k * variance) / (k * (k - 1))
+    together = min(max(between / variance, 0.0), 1.0)
     shared = min(_coupling(together, rho), _SHARED_AT_MOST)
     hits = visits.most
     longest = (hits * q.full_s + float(q.last_s.max())) * np.exp(6 * np.sqrt(np.log1p(q.cv**2)))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from recqueue.queueing.approximations import DOCS, two_moments
 from recqueue.queueing.batch_markovian import mxmk
 from recqueue.queueing.constant_service import mxdk_jobs
 from recqueue.queueing.distribution import Distribution
-from recqueue.queueing.laws import service_law
 from recqueue.queueing.registry import Validity, register
+from recqueue.queueing.service_law import service_law
 from recqueue.queueing.steady_state import SteadyState
 
+Array = NDArray[np.float64]
 VALID = Validity({"service_scv": (0, 2)})
 
 
@@ -78,15 +79,14 @@ def mxgk(arrival_rate: float, service: object, servers: int, *, batch_pmf: Array
     ends = ((1 - scv, constant.wait), (scv, exponential.wait))
     chance = min(max(sum(w * float(d.sf(0.0)) for w, d in ends), 0.0), 1.0)
     left = np.concatenate((np.linspace(1, 0.05, 200), np.geomspace(0.05, 1e-10, 240)[1:]))
-    times = sum(w * np.asarray(d.quantile(np.maximum(1 - left * float(d.sf(0.0)), 0.0))) for w, d in ends)
-    times = np.maximum.accumulate(np.maximum(times, 0.0))
+    times = np.maximum.accumulate(np.maximum(sum(w * _delayed(d, left, mean / 32) for w, d in ends), 0.0))
     tail = chance * left
     keep = np.append(np.diff(times) > 0, True)
     keep[0] = True
     times, tail = times[keep], tail[keep]
     times[0] = 0.0
     decay = float(np.log(tail[-2] / tail[-1]) / (times[-1] - times[-2]))
-    # linear reading between levels half a hundredth apart
+    # linear reading between levels half a hundredth apart, and between times a 32nd of a service apart
     wait = Distribution.on_grid(times, tail, error=1e-4, decay_per_s=decay)
     law = service_law(service)
     return SteadyState(
@@ -97,3 +97,14 @@ def mxgk(arrival_rate: float, service: object, servers: int, *, batch_pmf: Array
         wait=wait,
         response=wait.plus(Distribution(law)),
     )
+
+
+def _delayed(wait: Distribution, left: Array, step_s: float) -> Array:
+    """Times that the share ``left`` of the delayed waits exceeds, read off a table on a log scale."""
+    chance, count = float(wait.sf(0.0)), 64
+    while wait.sf(count * step_s) > left[-1] * chance:
+        count *= 2
+    times = np.arange(count + 1) * step_s
+    tail = np.maximum(wait.sf(times), 1e-300)
+    falling = np.append(True, np.diff(np.minimum.accumulate(tail)) < 0)
+    return np.interp(-np.log(left * chance), -np.log(tail[falling]), times[falling])

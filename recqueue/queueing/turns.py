@@ -80,6 +80,31 @@ class Visits:
         self.longest_gap = int(np.flatnonzero(self.sums.max(axis=1) > 1e-14)[-1]) + 1
         self.at_least = 1 - np.concatenate(([0.0], np.cumsum(pmf)[:-1]))  # P(X >= i)
 
+    def work_variance(self, rate: float) -> float:
+        """Long-run variance per second of the work that comes to one queue, the turns followed from query to query.
+
+        Whose turn it is is a Markov chain over the queues; a query adds its own square and what it says about the
+        queries after it.
+        """
+        q, k = self.q, self.k
+        x = q.full + 1
+        turn = np.arange(k)[:, None]  # the queue whose turn it is, when queue 0 is looked at
+        first = -turn % k
+        n = np.where(first < x, 1 + (x - 1 - first) // k, 0)
+        ends = (turn + x - 1) % k == 0
+        work = (n - ends) * q.full_s + ends * q.last_s
+        noise = q.cv**2 * ((n - ends) * q.full_s**2 + ends * q.last_s**2)
+        after = (turn + x) % k
+        moves = np.zeros((k, k))
+        np.add.at(moves, (np.broadcast_to(turn, after.shape), after), np.broadcast_to(q.probability, after.shape))
+        mean = work @ q.probability
+        if np.ptp(mean) < 1e-12 * mean.max():  # every turn brings the same: nothing to follow
+            ahead = np.zeros(k)
+        else:
+            ahead = np.linalg.lstsq(np.eye(k) - moves + 1 / k, mean - mean.mean(), rcond=None)[0]
+        square = np.mean((work**2 + noise + 2 * work * ahead[after]) @ q.probability)
+        return float(rate * square)
+
     def gaps(self, position: int | None = None) -> Array:
         """``[d, m]``: probability that m whole queries lie before the next visit, and that it is in that position."""
         out = np.zeros((self.k + 1, self.k + 1))

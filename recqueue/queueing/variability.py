@@ -37,6 +37,7 @@ def dispersion(arrivals: MAP, time_s: ArrayLike) -> NDArray[np.float64]:
     scale = 2 / arrivals.rate
     limit = 1 + scale * float(left @ fundamental @ right)
     values, vectors = np.linalg.eig(q)
+    values = np.minimum(values.real, 0.0) + 1j * values.imag  # the stationary one is 0, not a rounding error above
     inside = np.linalg.solve(vectors, (fundamental @ fundamental @ right).astype(complex))
     finite = np.where(np.isfinite(t) & (t > 0), t, 1.0)
     gone = -np.expm1(np.multiply.outer(finite, values)) / finite[..., None]

@@ -11,8 +11,9 @@ from scipy.special import log_ndtr, ndtr
 from recqueue.queueing.approximations import BURSTY, DOCS, checked, two_moments
 from recqueue.queueing.distribution import Distribution
 from recqueue.queueing.erlang import erlang_c, mmk_mean_wait_s
-from recqueue.queueing.laws import PhaseType, service_law
+from recqueue.queueing.laws import PhaseType
 from recqueue.queueing.registry import finite_or_raise, register
+from recqueue.queueing.service_law import service_law
 
 Array = NDArray[np.float64]
 
@@ -71,7 +72,7 @@ def _delay_probability(rho: Array, k: int, ca2: float, cs2: float) -> Array:
     valid=BURSTY,
     reference=("whitt1993approximations",),
     docs=DOCS,
-    special_case="exact for M/M/k and M/G/1",
+    special_case="exact for M/M/k and M/D/1; Allen-Cunneen in heavy traffic",
 )
 def whitt_mean_wait_s(
     arrival_rate: ArrayLike,
@@ -192,7 +193,7 @@ def whitt_delay_probability(
     valid=BURSTY,
     reference=("whitt1993approximations",),
     docs=DOCS,
-    special_case="exact for M/M/k; mean exact for M/G/1, variance too when the service is given as a law",
+    special_case="exact for M/M/k; the SCV of delayed waits is that of M/G/1",
 )
 def whitt_wait(
     arrival_rate: float,
@@ -263,8 +264,8 @@ def whitt_wait(
 
 def _two_phases(mean: float, scv: float, weight: float) -> PhaseType:
     """A law of mean and SCV (at least 1/2) with probability ``weight``, else 0."""
-    if scv > 1:
-        p = (1 + np.sqrt((scv - 1) / (scv + 1))) / 2
+    if scv > 1 - 1e-9:
+        p = (1 + np.sqrt(max(scv - 1, 0.0) / (scv + 1))) / 2
         return PhaseType(weight * np.array([p, 1 - p]), np.diag([-2 * p / mean, -2 * (1 - p) / mean]))
     long = mean * (1 + np.sqrt(max(2 * scv - 1, 0.0))) / 2
     fast, slow = 1 / max(mean - long, 1e-9 * mean), 1 / long
