@@ -48,6 +48,8 @@ bench: $(VENV)/.installed
 results: $(VENV)/.installed
 	$(BIN)/python -m studies.accuracy
 	$(BIN)/python -m studies.contention
+	$(BIN)/python -m studies.approximations
+	$(BIN)/python -m studies.dispatch
 	$(BIN)/python -m studies.dlrm_rmc1
 	$(BIN)/python -m studies.eight_models
 	$(BIN)/python -m studies.mgk_waits

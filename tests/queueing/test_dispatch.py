@@ -133,7 +133,9 @@ def test_out_of_range_is_refused(deal):
 
 
 def test_turns_that_load_the_queues_unequally_are_refused():
-    even = queries([0.5, 0.5], [1, 3], [0.2, 0.2])  # 2 or 4 sub-requests on 4 queues: the short last ones meet two queues
+    even = queries(
+        [0.5, 0.5], [1, 3], [0.2, 0.2]
+    )  # 2 or 4 sub-requests on 4 queues: the short last ones meet two queues
     with pytest.raises(OutOfValidityError, match="multiple of 2"):
         at(round_robin_dispatch, even, 4, 0.5)
     assert at(round_robin_dispatch, even, 5, 0.5).mean > 0
