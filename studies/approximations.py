@@ -1,7 +1,7 @@
 """Two-moment approximations against exact queues.
 
-Claim: over k 1..64 and utilizations .3 to .95, the best formula for Poisson arrivals is within 1 % of the exact mean wait
-in every cell while the service SCV is at most 1; beyond, and for other arrivals, every formula misses by 40 % somewhere.
+Claim: over k 1..64 and utilizations .3 to .95, the best formula for Poisson arrivals is within 1 % of the exact mean
+wait in every cell while the service SCV is at most 1; beyond, every formula misses by 40 % somewhere.
 
 ``python -m studies.approximations`` solves every cell exactly (M/PH/k, M/D/k, GI/M/k, MAP/PH/k) and writes
 ``studies/results/approximations.csv``, its record ``approximations.json`` and the tables

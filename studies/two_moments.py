@@ -1,8 +1,8 @@
 """Two moments are not enough: service laws of one mean and SCV whose exact waits differ by a large factor.
 
 Claim: on 8 servers at utilization 0.8, hyperexponential services with mean 1 s and SCV 9 have mean waits and 99th
-percentiles that differ by factors of 2 and of 1.4 or more, depending on the third moment alone; on one server the mean wait
-is the same for all of them.
+percentiles that differ by factors of 2 and of 1.4 or more, depending on the third moment alone; on one server the mean
+wait is the same for all of them.
 """
 
 from __future__ import annotations

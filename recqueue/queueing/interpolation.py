@@ -107,4 +107,4 @@ def _delayed(wait: Distribution, left: Array, step_s: float) -> Array:
     times = np.arange(count + 1) * step_s
     tail = np.maximum(wait.sf(times), 1e-300)
     falling = np.append(True, np.diff(np.minimum.accumulate(tail)) < 0)
-    return np.interp(-np.log(left * chance), -np.log(tail[falling]), times[falling])
+    return np.asarray(np.interp(-np.log(left * chance), -np.log(tail[falling]), times[falling]))
