@@ -436,7 +436,7 @@ def tijms_mean_wait_s(arrival_rate: ArrayLike, service: object, servers: int) ->
               \gamma = \int_0^\infty (1 - G_e(t))^k\, dt
 
     with :math:`G_e` the equilibrium law of the service: :math:`\gamma` is the mean of the smallest of k residual
-    services, what the first to wait has to wait for. The wait in :func:`recqueue.queueing.mgk.wait` has this mean.
+    services, what the first to wait has to wait for.
 
     Parameters
     ----------

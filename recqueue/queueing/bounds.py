@@ -206,7 +206,7 @@ def many_servers_delay(utilization: ArrayLike, servers: int) -> NDArray[np.float
 
     .. math:: P(W_q > 0) \to \left[ 1 + \beta\, \Phi(\beta) / \varphi(\beta) \right]^{-1}
 
-    For finite k, Erlang C (:func:`recqueue.queueing.mgk.erlang_c`) is exact and as quick.
+    For finite k, Erlang C (:func:`recqueue.queueing.erlang.erlang_c`) is exact and as quick.
 
     Parameters
     ----------

@@ -94,7 +94,7 @@ def test_against_an_independent_simulation(deal, q, servers, rho):
 
 
 def test_nobody_waits_in_an_idle_system():
-    """Three at random on two queues: all in one with probability 1/4 (three services), else two in one (two services)."""
+    """Three at random on two queues: all in one with probability 1/4 (three services), else two in one."""
     q = queries([1.0], [2], [1.0])
     found = at(random_dispatch, q, 2, 1e-4)
     assert float(found.cdf(1.99)) == pytest.approx(0, abs=1e-3)  # a busy queue is met once in 10^4
