@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from recqueue.analysis import Limit
 from recqueue.serving import Performance, Policy, Scenario
-
-Verdict = Literal["pass", "fail", "undecided"]
+from recqueue.serving.performance import Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +39,8 @@ class Verification:
     Attributes
     ----------
     verdict : {"pass", "fail", "undecided"}
-        ``pass`` when the whole 95 % interval of the percentile lies within the bound, ``fail`` when all of it lies
-        above.
+        ``pass`` when the whole interval of the percentile lies within the bound and the run had settled, ``fail`` when
+        all of it lies above; of several looks at most 5 % decide wrongly.
     interval_s : tuple of float
         That interval.
     queries, replications : int

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from recqueue.analysis.evaluate import CLOSEST_TO_SATURATION
-from recqueue.optimize.result import Verdict, Verification
+from recqueue.optimize.result import Verification
 from recqueue.serving import Performance, Policy, Scenario
 from recqueue.simulate import offered_load, simulate
 
-_FIRST_QUERIES = 800_000
+_FIRST_QUERIES = 200_000
 _MOST_QUERIES = 3_200_000
 _REPLICATIONS = 8
 _MOST_STEPS = 24
@@ -20,19 +20,27 @@ _LARGEST_STEP = 0.02
 def verify(scenario: Scenario, policy: Policy, formula_qps: float, *, seed: int) -> tuple[float, Verification]:
     """The largest rate, at or below the formula's, that the simulator confirms; and the run that confirms it.
 
-    One run explores a rate; when its interval lies within the bound, a second run with fresh random numbers decides,
-    so that the verdict is not picked among several looks. An undecided look is repeated with more queries before the
-    rate is lowered (by 0.25 % at first, doubling up to 2 %).
+    One run explores a rate and goes on until it is decided; when its interval lies within the bound, a second run with
+    fresh random numbers decides, so that the verdict is not picked among several looks. Where either fails or stays
+    undecided the rate is lowered, by 0.25 % at first, doubling up to 2 %.
     """
     asked = replace(scenario, policy=policy)
     most = CLOSEST_TO_SATURATION / max(offered_load(scenario, policy, 1.0))
     rate = min(formula_qps, most)
-    step, queries, steps_back, simulated, look = _FIRST_STEP, _FIRST_QUERIES, 0, 0, 0
+    step, steps_back, simulated, look = _FIRST_STEP, 0, 0, 0
 
     def run() -> Performance:
         nonlocal look, simulated
         look += 1
-        result = simulate(asked, qps=rate, queries=queries, replications=_REPLICATIONS, seed=seed * 1000 + look)
+        result = simulate(
+            asked,
+            qps=rate,
+            queries=_FIRST_QUERIES,
+            replications=_REPLICATIONS,
+            seed=seed * 1000 + look,
+            until_decided=True,
+            max_queries=_MOST_QUERIES,
+        )
         simulated += result.sub_requests or 0
         return result
 
@@ -42,18 +50,14 @@ def verify(scenario: Scenario, policy: Policy, formula_qps: float, *, seed: int)
             result = run()
             if result.meets_sla:
                 break
-        if steps_back == _MOST_STEPS:
+        if steps_back == _MOST_STEPS or (result.experiment and result.experiment.interrupted):
             break
-        if result.meets_sla is None and queries < _MOST_QUERIES:
-            queries *= 2
-            continue
         rate, step, steps_back = rate * (1 - step), min(2 * step, _LARGEST_STEP), steps_back + 1
-    verdict: Verdict = "pass" if result.meets_sla else "undecided" if result.meets_sla is None else "fail"
     return rate, Verification(
-        verdict=verdict,
+        verdict=result.verdict,
         interval_s=result.interval_s[f"p{scenario.sla.percentile:g}"],
         queries=result.queries or 0,
-        replications=_REPLICATIONS,
+        replications=result.experiment.replications if result.experiment else _REPLICATIONS,
         sub_requests=simulated,
         steps_back=steps_back,
         performance=result,
