@@ -15,6 +15,7 @@ import csv
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,7 @@ LATTICE = 256
 BATCHES = ([1, 2, 4, 10], [0.4, 0.3, 0.2, 0.1])
 
 
+@cache
 def scenario(model: str, load: float) -> Scenario:
     """A queue of the textbooks as a scenario, with its rate."""
     sizes: QuerySizes = fixed_sizes(1)

@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -243,3 +245,73 @@ def test_formulas_refuse_private_queues_and_offer_the_simulator(recqueue_command
     assert result.exit_code == 3
     assert "server.dispatch 'jsq': the formulas know one central queue only; use recqueue simulate" in result.stderr
     assert recqueue_command("simulate", small, "--set", "server.dispatch=jsq", "--queries", 8000).exit_code in (0, 1, 2)
+
+
+def test_simulate_goes_on_until_the_answer_is_there(recqueue_command, small):
+    args = ("simulate", small, "--queries", 4000, "--json")
+    first = parsed(recqueue_command(*args))
+    assert first["experiment"]["looks"] == first["experiment"]["most_looks"] == 1
+    assert (first["verdict"], first["experiment"]["confidence"]) == ("pass", 0.95)
+    lo, hi = first["interval_s"]["p90"]
+    half = (hi - lo) / 2 / first["latency_s"]["p90"]
+    found = parsed(recqueue_command(*args, "--precision", f"{50 * half}%"))
+    lo, hi = found["interval_s"]["p90"]
+    assert (hi - lo) / 2 / found["latency_s"]["p90"] <= half / 2
+    assert found["queries"] > first["queries"]
+    assert found["experiment"]["replications"] > 8
+    bound = f"sla.latency_ms={1e3 * found['latency_s']['p90']!r}"
+    open_ = recqueue_command(*args, "--until-decided", "--max-queries", 16_000, "--set", bound)
+    assert open_.exit_code == 2
+    record = parsed(open_)
+    assert record["verdict"] == "undecided"
+    assert record["queries"] <= 16_000
+    assert record["experiment"]["needed_queries"] is None or record["experiment"]["needed_queries"] > record["queries"]
+    easy = recqueue_command(*args, "--until-decided")
+    assert (easy.exit_code, parsed(easy)["verdict"]) == (0, "pass")
+    report = recqueue_command("simulate", small, "--queries", 4000, "--until-decided").stdout
+    assert "look 1 of at most 6, 8 replications; every interval at 99.17%" in report
+    close = f"sla.latency_ms={1e3 * first['latency_s']['p90'] * 1.003!r}"
+    report = recqueue_command("simulate", small, "--queries", 4000, "--set", close).stdout
+    assert "queries would tell" in report
+
+
+def test_a_backlog_is_reported(recqueue_command, small):
+    args = ("simulate", small, "--queries", 40_000, "--set", "sla.latency_ms=1e6", "--set", "policy={batch_size: 8}")
+    at_capacity = parsed(recqueue_command("max-rate", small, "--set", "policy={batch_size: 8}", "--json"))["qps"]
+    found = recqueue_command(*args, "--qps", 1.4 * at_capacity, "--json")
+    record = parsed(found)
+    assert (found.exit_code, record["experiment"]["trend"], record["verdict"]) == (1, "overloaded", "fail")
+    assert record["experiment"]["growth"] > 1
+
+
+@pytest.mark.parametrize("share", ["0", "100%", "-1%", "much", "nan", ""])
+def test_precision_is_a_share(recqueue_command, small, share):
+    result = recqueue_command("simulate", small, "--precision", share)
+    assert result.exit_code == 3
+    assert "give a share above 0 and below 100 %, such as 1% or 0.01" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_cap_needs_a_rule_to_stop(recqueue_command, small):
+    result = recqueue_command("simulate", small, "--max-queries", 50_000)
+    assert result.exit_code == 3
+    assert "max_queries 50000 without half_width or until_decided" in result.stderr
+
+
+def test_ctrl_c_shows_what_the_finished_replications_say(recqueue_command, small, monkeypatch):
+    from recqueue.simulate import experiment
+
+    run_once, calls = experiment.run_once, iter(range(1000))
+
+    def interrupted(*args, **kwargs):
+        if next(calls) == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        return run_once(*args, **kwargs)
+
+    monkeypatch.setattr(experiment, "run_once", interrupted)
+    result = recqueue_command("simulate", small, "--queries", 40_000, "--workers", 1, "--json")
+    record = parsed(result)
+    assert result.exit_code == 130
+    assert record["experiment"]["interrupted"]
+    assert 5 <= record["experiment"]["replications"] <= 8
+    assert "interrupted: " in record["notes"][-1]
