@@ -48,6 +48,7 @@ bench: $(VENV)/.installed-bench
 results: $(VENV)/.installed
 	$(BIN)/python -m studies.accuracy
 	$(BIN)/python -m studies.contention
+	$(BIN)/python -m studies.coverage
 	$(BIN)/python -m studies.dlrm_rmc1
 	$(BIN)/python -m studies.eight_models
 	$(BIN)/python -m studies.readme
