@@ -140,7 +140,7 @@ def _rates(qps: float, scenario: Scenario) -> str:
 
 def performance_report(p: Performance, scenario: Scenario) -> None:
     """Print what evaluate or simulate found."""
-    meets = {True: "yes", False: "NO", None: f"undecided: {_undecided(p)}"}[p.meets_sla]
+    meets = {True: "yes", False: "NO", None: f"undecided: {_undecided(p, scenario)}"}[p.meets_sla]
     counted = (
         "" if p.queries is None else f" ({p.queries:,} queries, {p.sub_requests or 0:,} sub-requests, seed {p.seed})"
     )
@@ -177,13 +177,15 @@ def _parts(p: Performance) -> list[tuple[str, str | Text]]:
     ]
 
 
-def _undecided(p: Performance) -> str:
+def _undecided(p: Performance, scenario: Scenario) -> str:
     """Why, and what more it would take."""
     if p.status != "ok":
         return "the latencies were still growing"
     needed = p.experiment.needed_queries if p.experiment else None
     more = f"; about {needed:,.0f} queries would tell" if needed and math.isfinite(needed) else ""
-    return ("see the note" if p.notes else "the interval contains the bound") + more
+    low, high = p.interval_s.get(_percentile(scenario), (-math.inf, math.inf))
+    inside = not p.notes or low <= scenario.sla.latency_s <= high
+    return ("the interval contains the bound" if inside else "see the note") + more
 
 
 def _looks(p: Performance) -> list[tuple[str, str | Text]]:

@@ -132,7 +132,7 @@ def compare_policies(
     """
     if len(policies) < 2:
         raise InputError(f"compare_policies: {len(policies)} policies; give two or more")
-    check_options(queries, replications, seed, workers)
+    check_options(queries, replications, seed, workers, executor)
     settling = 0.0
     for policy in policies:
         own, rate = question(replace(scenario, policy=policy), qps)

@@ -26,8 +26,8 @@ LEAST_QUERIES = 100
 """Counted queries in a replication, at least."""
 LEAST_REPLICATIONS = 3
 """Replications from which an interval is made, at least."""
-SETTLED_TIMES = 20
-"""Relaxation times in each replication of a run that chooses its own length, at least."""
+TRUSTED_TIMES = 20
+"""Relaxation times in each replication from which intervals of p95 cover as they should; 1 / (1 - p) of them beyond."""
 MOST_GROWTH = 32
 """Times the queries of the first look at which a run that chooses its own length ends undecided, by default."""
 ERROR = 0.05
@@ -129,7 +129,7 @@ def simulate(
     :cite:t:`asmussen2007stochastic`, :cite:t:`white2000comparison`.
     """
     policy, rate = question(scenario, qps)
-    check_options(queries, replications, seed, workers)
+    check_options(queries, replications, seed, workers, executor, max_queries)
     plan = _plan(scenario, policy, rate, queries, replications, half_width, until_decided, max_queries)
     runs: dict[int, Run] = {}
     with Crew[Run](executor, workers) as crew:
@@ -158,14 +158,27 @@ def question(scenario: Scenario, qps: float | None) -> tuple[Policy, float]:
     policy, rate = scenario.policy, scenario.qps if qps is None else qps
     if policy is None:
         raise InputError("simulate: the scenario has no policy; give policy.batch_size (and offload_threshold)")
-    if rate is None or not (np.isfinite(rate) and rate > 0):
+    number = isinstance(rate, int | float | np.integer | np.floating) and not isinstance(rate, bool)
+    if rate is None or not (number and np.isfinite(rate) and rate > 0):
         raise InputError(f"simulate: qps {rate}; give a finite rate above 0 queries per second")
     return policy, float(rate)
 
 
-def check_options(queries: int, replications: int, seed: int, workers: int | None) -> None:
-    """Refuse sizes, seeds and workers that are out of range, in one line each."""
-    for name, value in (("queries", queries), ("replications", replications), ("seed", seed), ("workers", workers)):
+def check_options(
+    queries: int,
+    replications: int,
+    seed: int,
+    workers: int | None,
+    executor: Executor | None,
+    max_queries: int | None = None,
+) -> None:
+    """Refuse sizes, seeds, workers and executors that are out of range, in one line each."""
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise InputError(
+            f"simulate: executor {executor!r:.60}; give a concurrent.futures.Executor, or None for threads"
+        )
+    whole = {"queries": queries, "replications": replications, "seed": seed, "workers": workers}
+    for name, value in {**whole, "max_queries": max_queries}.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer)):
             raise InputError(f"simulate: {name} {value!r}; it must be a whole number")
     if replications < LEAST_REPLICATIONS:
@@ -193,7 +206,7 @@ def _plan(
 ) -> Plan:
     """Length and number of replications at each look."""
     sequential = half_width is not None or until_decided
-    if half_width is not None and not (np.isfinite(half_width) and 0 < half_width < 1):
+    if half_width is not None and not (isinstance(half_width, int | float | np.floating) and 0 < half_width < 1):
         raise InputError(f"simulate: half_width {half_width}; it must lie between 0 and 1, as in 0.01 for 1 %")
     if max_queries is not None and not sequential:
         raise InputError(
@@ -207,7 +220,7 @@ def _plan(
     stages = [replications]
     if sequential:
         if math.isfinite(settling):
-            each = max(each, min(math.ceil(SETTLED_TIMES * settling), most // replications))
+            each = max(each, min(math.ceil(trusted_queries(settling, scenario.sla.percentile)), most // replications))
         while (more := min(2 * stages[-1], most // each)) > stages[-1]:
             stages.append(more)
     warm_up = math.ceil(SETTLING_TIMES * min(settling, each / SETTLING_TIMES))
@@ -236,6 +249,11 @@ def relaxation_queries(scenario: Scenario, policy: Policy, qps: float) -> float:
     if arrivals.process == "mmpp":
         chain = 1 / float(np.sort(-np.linalg.eigvals(generator(arrivals.switch_per_s)).real)[1])
     return 2 * (dispersion + scenario.sizes.scv) / (1 - load) ** 2 + qps * (longest + chain)
+
+
+def trusted_queries(settling: float, percentile: float) -> float:
+    """Queries in a replication from which its quantile is close to normal: enough of the rare long queues are in it."""
+    return max(TRUSTED_TIMES, 100 / (100 - percentile)) * settling
 
 
 def offered_load(scenario: Scenario, policy: Policy, qps: float) -> tuple[float, float]:
@@ -292,6 +310,13 @@ def summarize(
     elif own.high <= sla.latency_s and not notes and trend.label == "stable":
         meets = True
     counted = rows.size
+    enough = trusted_queries(settling, sla.percentile)
+    if not notes and plan.counted < enough < math.inf:
+        notes.append(
+            f"each replication holds {plan.counted / settling:.0f} relaxation times: the interval of "
+            f"p{sla.percentile:g} is likely too narrow; {enough * len(runs):,.0f} queries, or a run until it is "
+            "decided, would do"
+        )
     done = (meets is not None or not plan.until_decided) and own.half_width <= (plan.half_width or math.inf)
     needed = _needed(own, sla.latency_s, counted, meets, plan)
     if needed is not None and stable:

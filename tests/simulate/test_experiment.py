@@ -9,6 +9,7 @@ from recqueue.profiles import Contention, LatencyCurve
 from recqueue.serving import Accelerator, Policy, Power, Scenario, Sla, System
 from recqueue.simulate import compare_policies, offered_load, run_once, simulate, spawn
 from recqueue.simulate.experiment import relaxation_queries
+from recqueue.simulate.statistics import mser5
 from recqueue.simulate.streams import arrival_times_s, query_items, service_noise
 from recqueue.workload import (
     POISSON,
@@ -220,6 +221,32 @@ def test_warm_up_covers_the_relaxation_time_or_what_mser_sees():
     assert short.meets_sla is not True
 
 
+def test_mser_alone_would_stop_too_early_close_to_saturation():
+    """Why the warm-up also covers the relaxation time."""
+    s = scenario()
+    rate = at_load(s, 0.9)
+    settling = relaxation_queries(s, s.policy, rate)
+    cuts = []
+    for seed in range(20):
+        runs = [run_once(s, s.policy, rate, 10_000, streams, warm_up=0) for streams in spawn(seed, 8)]
+        cuts.append(mser5(np.array([r.latency_s for r in runs])))
+    assert np.median(cuts) < settling / 2
+
+
+def test_replications_are_as_long_as_their_percentile_needs():
+    s = scenario(sla=Sla(percentile=99, latency_s=0.02))
+    rate = at_load(s, 0.8)
+    settling = relaxation_queries(s, s.policy, rate)
+    short = simulate(s, qps=rate, queries=8 * 2000, seed=1)
+    assert 20 * settling < 2000 < 100 * settling
+    assert f"each replication holds {2000 / settling:.0f} relaxation times: the interval of p99" in short.notes[-1]
+    assert simulate(replace(s, sla=Sla(latency_s=0.02)), qps=rate, queries=8 * 2000, seed=1).notes == ()
+    longer = simulate(s, qps=rate, queries=8 * 2000, seed=1, half_width=0.3)
+    total = longer.queries / longer.experiment.replications + longer.experiment.warm_up
+    assert total >= 100 * settling
+    assert longer.notes == ()
+
+
 def test_relaxation_is_longer_for_bursts_and_endless_at_capacity():
     s = scenario()
     rate = at_load(s, 0.5)
@@ -369,6 +396,10 @@ def test_interval_of_a_difference_holds_the_truth():
     [
         ({"half_width": 0}, "half_width 0; it must lie between 0 and 1"),
         ({"half_width": float("nan")}, "half_width nan"),
+        ({"half_width": "1%"}, "half_width 1%; it must lie between 0 and 1, as in 0.01 for 1 %"),
+        ({"until_decided": True, "max_queries": 1e5}, "max_queries 100000.0; it must be a whole number"),
+        ({"qps": "fast"}, "qps fast; give a finite rate"),
+        ({"executor": 4}, "executor 4; give a concurrent.futures.Executor, or None for threads"),
         ({"max_queries": 10_000}, "max_queries 10000 without half_width or until_decided"),
         ({"until_decided": True, "max_queries": 1000}, r"max_queries 1000 is below queries \(8000\)"),
         ({"queries": 8000.5}, "queries 8000.5; it must be a whole number"),
