@@ -272,8 +272,9 @@ def test_runs_until_the_verdict_is_decided_or_the_cap_is_reached():
     assert (never.verdict, never.queries) == ("undecided", pytest.approx(64_000, rel=0.02))
     assert never.experiment.needed_queries > 64_000
     assert easy.experiment.looks <= close.experiment.looks <= never.experiment.looks == never.experiment.most_looks
-    last = never.experiment.replications  # as many as fit below the cap, after 8, 16 and 32
-    assert never.experiment.confidence == pytest.approx(1 - 0.05 * last / (8 + 16 + 32 + last))
+    last = never.experiment.replications  # as many as fit below the cap
+    before = sum(8 * 2**i for i in range(never.experiment.most_looks - 1))
+    assert never.experiment.confidence == pytest.approx(1 - 0.05 * last / (before + last))
 
 
 def test_runs_until_the_interval_is_narrow():
