@@ -2,8 +2,8 @@
 
 Claim: nominal 95 % intervals hold the exact quantile in 92 to 98 % of runs, on M/M/k, M/D/k and M^X/D/k at loads of 0.7
 and 0.9, in runs of fixed length; in 92 % or more where the run stops when its interval is narrow; and a run that
-stops as soon as its verdict is decided, nominally wrong in 5 % of runs, is wrong in at most 8 % with the bound put where
-that is most likely.
+stops as soon as its verdict is decided, nominally wrong in 5 % of runs, is wrong in at most 8 % with the bound put
+where that is most likely.
 
 ``python -m studies.coverage`` makes 500 runs of each, in a few minutes on one core, and writes
 ``studies/results/coverage.csv``, its record ``coverage.json`` and the table ``docs/coverage_table.inc``.
