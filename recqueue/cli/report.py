@@ -205,7 +205,7 @@ def _looks(p: Performance) -> list[tuple[str, str | Text]]:
         (
             "stopping",
             f"look {e.looks} of at most {e.most_looks}, {e.replications} replications; every interval at "
-            f"{e.confidence:.2%}, so that all looks together are wrong in 5 % of runs at most",
+            f"{e.confidence:.4g}, so that all looks together are wrong in nominally 5 % of runs",
         )
     ]
 

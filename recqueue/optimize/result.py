@@ -40,7 +40,7 @@ class Verification:
     ----------
     verdict : {"pass", "fail", "undecided"}
         ``pass`` when the whole interval of the percentile lies within the bound and the run had settled, ``fail`` when
-        all of it lies above; of several looks at most 5 % decide wrongly.
+        all of it lies above; nominally 5 % of such runs decide wrongly.
     interval_s : tuple of float
         That interval.
     queries, replications : int

@@ -23,8 +23,8 @@ class Experiment:
     looks, most_looks : int
         How often the replications were evaluated before the run ended, and how often that could have been.
     confidence : float
-        Nominal coverage of each interval: 0.95 at a single look, 1 - 0.05 / ``most_looks`` otherwise, so that all looks
-        together are wrong at most as often as one.
+        Nominal coverage of each interval: 0.95 at a single look, more otherwise, so that all looks together are
+        nominally wrong at most as often as one.
     trend : {"stable", "backlogged", "overloaded"}
         Whether latencies grew beyond chance over the counted queries, and whether that growth went on.
     growth : float

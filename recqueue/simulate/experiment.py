@@ -29,6 +29,8 @@ LEAST_REPLICATIONS = 3
 """Replications from which an interval is made, at least."""
 TRUSTED_TIMES = 20
 """Relaxation times in each replication from which intervals of p95 cover as they should; 1 / (1 - p) of them beyond."""
+SEQUENTIAL_FACTOR = 3
+"""Times as many in a run that looks several times: it needs intervals of more than 95 %, further out in the tails."""
 MOST_GROWTH = 32
 """Times the queries of the first look at which a run that chooses its own length ends undecided, by default."""
 ERROR = 0.05
@@ -57,10 +59,9 @@ class Plan:
     half_width: float | None = None
     until_decided: bool = False
 
-    @property
-    def confidence(self) -> float:
-        """Of the interval at each look, so that the looks together keep :data:`ERROR` (Bonferroni)."""
-        return 1 - ERROR / len(self.stages)
+    def confidence(self, look: int) -> float:
+        """Of the interval at a look, from 1 on: :data:`ERROR` is shared out in proportion to the replications."""
+        return 1 - ERROR * self.stages[look - 1] / sum(self.stages)
 
 
 def simulate(
@@ -83,8 +84,9 @@ def simulate(
     Student's t over the replications on a logarithmic scale. Nothing here knows a queueing formula.
 
     With ``half_width`` or ``until_decided`` the number of replications doubles until the answer is there or the cap is
-    reached. At each of the K looks that the cap allows the interval has confidence :math:`1 - 0.05 / K`, so the chance
-    that any look decides wrongly stays 5 %, however the run ends.
+    reached. At look j, with :math:`R_j` replications, the interval has confidence :math:`1 - 0.05 R_j / \sum_i R_i`
+    over all looks that the cap allows, so the nominal chance that any look decides wrongly stays 5 %, however the run
+    ends; measured, it is below 8 %.
 
     Parameters
     ----------
@@ -221,7 +223,8 @@ def _plan(
     stages = [replications]
     if sequential:
         if math.isfinite(settling):
-            each = max(each, min(math.ceil(trusted_queries(settling, scenario.sla.percentile)), most // replications))
+            enough = SEQUENTIAL_FACTOR * trusted_queries(settling, scenario.sla.percentile)
+            each = max(each, min(math.ceil(enough), most // replications))
         while (more := min(2 * stages[-1], most // each)) > stages[-1]:
             stages.append(more)
     warm_up = math.ceil(SETTLING_TIMES * min(settling, each / SETTLING_TIMES))
@@ -293,7 +296,7 @@ def summarize(
     detected = mser5(whole)
     cut = max(plan.warm_up, detected)
     rows = whole[:, cut:]
-    found = estimates(rows, percentiles(scenario), confidence=plan.confidence)
+    found = estimates(rows, percentiles(scenario), confidence=plan.confidence(look))
     own = found[f"p{sla.percentile:g}"]
     load_cpu, load_accelerator = offered_load(scenario, policy, qps)
     load = max(load_cpu, load_accelerator)
@@ -346,7 +349,7 @@ def summarize(
             warm_up=cut,
             looks=look,
             most_looks=len(plan.stages),
-            confidence=plan.confidence,
+            confidence=plan.confidence(look),
             trend=trend.label,
             growth=trend.relative,
             needed_queries=needed,

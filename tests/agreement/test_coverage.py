@@ -25,9 +25,9 @@ def test_intervals_hold_the_exact_p95(model, load):
 
 def test_a_run_that_stops_when_decided_rarely_decides_wrongly():
     """With the bound at the exact p95 each side is wrong; the looks together stay below 5 %."""
-    row = coverage.measure("M/D/k", 0.7, "until decided", runs=RUNS, queries=8_000, first_seed=500)
+    row = coverage.measure("M/D/k", 0.7, "until decided", runs=RUNS, queries=16_000, first_seed=500)
     assert row["decided"] * RUNS <= binom.ppf(1 - 1e-3, RUNS, 0.05)
-    assert row["queries"] > 5 * 8_000  # most of them went on to the cap of eight times
+    assert row["queries"] > 3.5 * 16_000  # most of them went on to the cap of four times
 
 
 def test_the_exact_quantiles_meet_where_the_queues_are_the_same():

@@ -243,7 +243,7 @@ def test_replications_are_as_long_as_their_percentile_needs():
     assert simulate(replace(s, sla=Sla(latency_s=0.02)), qps=rate, queries=8 * 2000, seed=1).notes == ()
     longer = simulate(s, qps=rate, queries=8 * 2000, seed=1, half_width=0.3)
     total = longer.queries / longer.experiment.replications + longer.experiment.warm_up
-    assert total >= 100 * settling
+    assert total >= 300 * settling
     assert longer.notes == ()
 
 
@@ -272,8 +272,9 @@ def test_runs_until_the_verdict_is_decided_or_the_cap_is_reached():
     assert (never.verdict, never.queries) == ("undecided", pytest.approx(64_000, rel=0.02))
     assert never.experiment.needed_queries > 64_000
     assert easy.experiment.looks <= close.experiment.looks <= never.experiment.looks == never.experiment.most_looks
-    k = never.experiment.most_looks
-    assert never.experiment.confidence == pytest.approx(1 - 0.05 / k)
+    last = never.experiment.replications  # as many as fit below the cap
+    before = sum(8 * 2**i for i in range(never.experiment.most_looks - 1))
+    assert never.experiment.confidence == pytest.approx(1 - 0.05 * last / (before + last))
 
 
 def test_runs_until_the_interval_is_narrow():
@@ -298,13 +299,14 @@ def test_runs_until_the_interval_is_narrow():
 def test_a_run_in_steps_is_the_run_in_one():
     """Looks add replications: 8, 16, 32 of them, the same as 32 at once."""
     s = scenario()
-    rate = at_load(s, 0.6)
+    rate = at_load(s, 0.4)
     steps = simulate(s, qps=rate, queries=8000, seed=3, half_width=1e-5, max_queries=32_000)
     at_once = simulate(s, qps=rate, queries=32_000, replications=32, seed=3)
     assert steps.experiment.replications == 32
     assert steps.latency_s == at_once.latency_s
     assert steps.experiment.warm_up == at_once.experiment.warm_up
-    for name, (low, high) in at_once.interval_s.items():
+    for name in ("mean", "p95", "p99"):  # at this load p50 is the service time of those that do not wait, a point
+        low, high = at_once.interval_s[name]
         assert steps.interval_s[name][0] < low < high < steps.interval_s[name][1]  # 3 looks: wider
 
 
