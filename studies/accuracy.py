@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from recqueue.analysis.accuracy import features, on_jump
+from recqueue.analysis.accuracy import features, in_step, on_jump
 from recqueue.analysis.pools import Costs, mixture
 from recqueue.profiles import LatencyCurve, available, hardware, load
 from recqueue.queueing import forkjoin
@@ -432,7 +432,7 @@ def compare(index: int, reference: Mapping[str, float]) -> dict[str, object]:
         row[f"{name}_error"] = answer / truth - 1
         row[f"{name}_half_width"] = reference[f"{name}_half_s"] / truth
     jumps = [name for name, level in LEVELS.items() if on_jump(parts, level, answers[name])]
-    row["flagged"] = " ".join(jumps)
+    row["flagged"] = " ".join(jumps + ["in step"] * in_step(parts, max(loads)))
     return {k: f"{v:.7g}" if isinstance(v, float) else v for k, v in row.items()}
 
 
