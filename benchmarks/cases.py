@@ -5,8 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from benchmarks.timing import Case
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def python(*arguments: str) -> Callable[[], object]:
@@ -43,7 +48,9 @@ def answers() -> Iterator[Case]:
 
     reference = "simulate 100k queries"
     yield Case(name="evaluate", run=lambda: evaluate(busy), reference_name=reference, reference=simulated)
-    yield Case(name="max-rate", run=lambda: max_rate(scenario), reference_name=reference, reference=simulated)
+    yield Case(
+        name="max-rate", run=lambda: max_rate(scenario), reference_name=reference, reference=simulated, limit_s=0.010
+    )
     yield Case(
         name="optimize --no-verify",
         run=lambda: optimize(scenario, verify=False),
@@ -56,5 +63,53 @@ def answers() -> Iterator[Case]:
     )
 
 
-CASES: list[Callable[[], Iterator[Case]]] = [start_up, answers]
+def fork_join() -> Iterator[Case]:
+    """Response of split queries on 40 cores, a new policy each time: 64 drawn ones, then one that grows."""
+    import numpy as np
+
+    from recqueue.queueing.forkjoin import SplitQueries, response
+
+    def drawn(i: int) -> tuple[float, SplitQueries]:
+        rng = np.random.default_rng([40, i])
+        batch, cv = round(2 ** rng.uniform(3, 10)), float(rng.choice([0.0, rng.uniform(0.02, 0.3), 0.2]))
+        items = np.arange(1, int(rng.choice([300, 1000])) + 1)
+        weight = np.exp(-((np.log(items) - 5) ** 2) / 2 / rng.uniform(0.3, 1.2) ** 2)
+        return float(rng.uniform(0.1, 0.95)), split(items, weight / weight.sum(), batch, cv)
+
+    def split(items: NDArray[np.int64], p: NDArray[np.float64], batch: int, cv: float) -> SplitQueries:
+        full = (items - 1) // batch
+        kind, group = np.unique(full * 16 + (items - 1 - full * batch) * 16 // batch, return_inverse=True)
+        weight = np.bincount(group, p)
+        last = np.bincount(group, p * (items - full * batch)) / weight
+        return SplitQueries(weight, kind // 16, 2e-4 + 2e-5 * last, 2e-4 + 2e-5 * batch, cv)
+
+    def p95(rho: float, q: SplitQueries, cores: int) -> float:
+        """Whole distribution and a percentile of it; a copy has nothing worked out beforehand."""
+        return response(rho * cores / q.work_mean_s, q.scaled(1.0), cores).quantile(0.95)
+
+    grid = [drawn(i) for i in range(64)]
+    matrix = np.random.default_rng(0).standard_normal((256, 256))
+
+    def reference() -> object:
+        return [np.linalg.eigvalsh(matrix @ matrix.T) for _ in range(16)]
+
+    name = "16 symmetric 256 x 256 eigenproblems"
+    yield Case(
+        name="64 fork-join distributions, k = 40",
+        run=lambda: [p95(rho, q, 40) for rho, q in grid],
+        reference_name=name,
+        reference=reference,
+        limit_s=0.064,
+    )
+    for cores, largest in ((1, 1000), (10, 1000), (100, 1000), (1000, 1000), (40, 250), (40, 4000)):
+        q = split(np.arange(1, largest + 1), np.full(largest, 1 / largest), 16, 0.2)
+        yield Case(
+            name=f"fork-join, k = {cores}, {-(-largest // 16)} sub-requests in the largest query, x 10",
+            run=lambda q=q, cores=cores: [p95(0.8, q, cores) for _ in range(10)],  # type: ignore[misc]
+            reference_name=name,
+            reference=reference,
+        )
+
+
+CASES: list[Callable[[], Iterator[Case]]] = [start_up, answers, fork_join]
 """Groups of cases; a group imports what it times when it is called."""
