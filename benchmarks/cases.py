@@ -78,10 +78,11 @@ def fork_join() -> Iterator[Case]:
 
     def split(items: NDArray[np.int64], p: NDArray[np.float64], batch: int, cv: float) -> SplitQueries:
         full = (items - 1) // batch
-        kind, group = np.unique(full * 16 + (items - 1 - full * batch) * 16 // batch, return_inverse=True)
+        each = max(1, 64 // (int(full.max()) + 1))
+        kind, group = np.unique(full * each + (items - 1 - full * batch) * each // batch, return_inverse=True)
         weight = np.bincount(group, p)
         last = np.bincount(group, p * (items - full * batch)) / weight
-        return SplitQueries(weight, kind // 16, 2e-4 + 2e-5 * last, 2e-4 + 2e-5 * batch, cv)
+        return SplitQueries(weight, kind // each, 2e-4 + 2e-5 * last, 2e-4 + 2e-5 * batch, cv)
 
     def p95(rho: float, q: SplitQueries, cores: int) -> float:
         """Whole distribution and a percentile of it; a copy has nothing worked out beforehand."""

@@ -66,17 +66,23 @@ def error_map(rows: Rows, contention: Rows) -> dict[str, Any]:
         )
     }
     limits |= {"utilization": CELLS["utilization"][-1], "cv": CELLS["cv"][-1]}
+    slowed = []
+    for a, b in itertools.pairwise((0.0, *CONTENTION_UTILIZATION)):
+        here = [r for r in contention if a < float(r["load"]) <= b]
+        slowed.append({"up_to": {"utilization": b}, "scenarios": len(here), "error": _error(here, ("p95",))})
+    source = "python -m studies.accuracy_table"
+    return {"source": source, "limits": limits, "cells": _cells(good), "contention": slowed}
+
+
+def _cells(good: Rows) -> list[dict[str, Any]]:
+    """Errors in each cell of the map."""
     cells, low = [], dict.fromkeys(CELLS, -1.0)
     for edges in itertools.product(*(list(itertools.pairwise((low[name], *CELLS[name]))) for name in CELLS)):
         inside = dict(zip(CELLS, edges, strict=True))
         here = [r for r in good if all(a < float(r[name]) <= b for name, (a, b) in inside.items())]
         up_to = {name: b for name, (_, b) in inside.items()}
         cells.append({"up_to": up_to, "scenarios": len(here), "error": _error(here, ("p95", "p99"))})
-    slowed = []
-    for a, b in itertools.pairwise((0.0, *CONTENTION_UTILIZATION)):
-        here = [r for r in contention if a < float(r["load"]) <= b]
-        slowed.append({"up_to": {"utilization": b}, "scenarios": len(here), "error": _error(here, ("p95",))})
-    return {"source": "python -m studies.accuracy_table", "limits": limits, "cells": cells, "contention": slowed}
+    return cells
 
 
 def _error(rows: Rows, names: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -175,7 +181,7 @@ def _scenario(r: dict[str, str]) -> list[str]:
 
 def draw(rows: Rows, axes: Sequence[Axes]) -> None:
     """Draw the error map: 95th percentile of the absolute error of p95 and of p99, and the scenarios in each cell."""
-    cells = error_map(rows, [])["cells"]
+    cells = _cells(unflagged(rows))
     sides = list(itertools.product(CELLS["sub_requests"], CELLS["cv"]))
     for ax, key in zip(axes, ("p95", "p99"), strict=True):
         found = {(c["up_to"]["utilization"], c["up_to"]["sub_requests"], c["up_to"]["cv"]): c for c in cells}

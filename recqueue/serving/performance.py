@@ -83,7 +83,7 @@ class Performance:
         Whether a steady state exists.
     error : mapping
         Relative error that the formula's percentiles stay within in 95 of 100 scenarios like this, as found by
-        simulation (:doc:`accuracy`); empty where that was not measured, and a note says so (formula only).
+        simulation (:doc:`/accuracy`); empty where that was not measured, and a note says so (formula only).
     interval_s : mapping
         Confidence intervals of latencies (simulation only), 95 % in all.
     queries : int or None
