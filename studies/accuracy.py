@@ -8,7 +8,8 @@ Two steps that need nothing of each other but a file:
 
 ``python -m studies.accuracy --simulate --seconds 180 --workers 16`` appends rounds of simulation to
 ``studies/results/accuracy_reference.csv``, first one for each scenario, then more for those whose intervals are widest,
-until the time is over; called again it goes on. ``python -m studies.accuracy --formula-only`` compares the formula with
+until the time is over; called again it goes on. ``python -m studies.accuracy_gpu`` does all of it on a GPU, into
+``accuracy_reference_gpu.csv``. ``python -m studies.accuracy --formula-only`` compares the formula with
 what is there and writes ``studies/results/accuracy.csv``, its record ``accuracy.json``, the map that the package ships
 (``recqueue/data/accuracy.json``) and the table ``docs/accuracy_table.inc``.
 """
@@ -51,6 +52,8 @@ from recqueue.workload import (
 from studies.record import RESULTS, command_line, save_record
 
 REFERENCE = RESULTS / "accuracy_reference.csv"
+REFERENCE_GPU = RESULTS / "accuracy_reference_gpu.csv"
+"""The same scenarios by another simulator, with narrower intervals; where a scenario is here, this counts."""
 PROFILES = RESULTS / "accuracy_profiles.json"
 """Measured service times as they were when the scenarios were simulated."""
 SCENARIOS = 2000
@@ -438,9 +441,14 @@ def compare(index: int, reference: Mapping[str, float]) -> dict[str, object]:
     return {k: f"{v:.7g}" if isinstance(v, float) else v for k, v in row.items()}
 
 
+def references(file: Path = REFERENCE) -> dict[int, list[dict[str, float]]]:
+    """Rounds of each scenario that count: those of the GPU where it was simulated there, else those of ``file``."""
+    return dict(sorted((read_rounds(file) | read_rounds(REFERENCE_GPU)).items()))
+
+
 def compare_all(count: int, *, workers: int, file: Path = REFERENCE) -> list[dict[str, object]]:
     """Rows of all scenarios that were simulated."""
-    rounds = {i: r for i, r in sorted(read_rounds(file).items()) if i < count}
+    rounds = {i: r for i, r in references(file).items() if i < count}
     with ProcessPoolExecutor(workers) as pool:
         return list(pool.map(compare, rounds, [combined(r) for r in rounds.values()], chunksize=16))
 
@@ -475,7 +483,7 @@ def main() -> None:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    rounds = [r for some in read_rounds(options.reference).values() for r in some]
+    rounds = [r for some in references(options.reference).values() for r in some]
     save_record(
         RESULTS / "accuracy.json",
         command_line("studies.accuracy"),
@@ -484,7 +492,7 @@ def main() -> None:
         scenarios=len(rows),
         rounds=len(rounds),
         simulated_queries=int(sum(r["queries"] for r in rounds)),
-        core_seconds_of_simulation=round(sum(r["seconds"] for r in rounds)),
+        scenarios_simulated_on_a_gpu=len(read_rounds(REFERENCE_GPU)),
     )
     from studies.accuracy_table import write
 

@@ -136,4 +136,6 @@ def as_response(state: BatchSteadyState) -> Response:
     times = np.concatenate((np.linspace(least, end, 2049), jumps * (1 - 1e-9), jumps))
     times = np.unique(times[(times >= least) & (times <= end)])
     whole = SplitQueries(np.ones(1), np.zeros(1, dtype=np.int64), np.array([least]), least)
-    return Response(whole, np.ones(1, dtype=np.int64), times - least, r.cdf(times)[None, :])
+    return Response(
+        whole, np.ones(1, dtype=np.int64), times - least, r.cdf(times)[None, :], np.zeros(len(times)), state.servers
+    )
