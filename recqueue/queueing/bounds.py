@@ -58,6 +58,7 @@ def kingman(rate: ArrayLike, mean_service_s: float, *, arrival_scv: float, servi
 
     Examples
     --------
+    >>> from recqueue.queueing.bounds import kingman
     >>> float(kingman(0.5, 1.0, arrival_scv=1.0, service_scv=1.0))  # M/M/1 waits 1 s
     2.5
     """
@@ -103,6 +104,7 @@ def upper(
 
     Examples
     --------
+    >>> from recqueue.queueing.bounds import upper
     >>> float(upper(0.5, 1.0, arrival_scv=1.0, service_scv=1.0))
     2.0
     """
@@ -151,6 +153,7 @@ def lower(
 
     Examples
     --------
+    >>> from recqueue.queueing.bounds import lower
     >>> float(lower(0.5, 1.0, service_scv=1.0, poisson=True))  # exact for M/G/1
     1.0
     """
@@ -194,6 +197,7 @@ def heavy_traffic_mean(
 
     Examples
     --------
+    >>> from recqueue.queueing.bounds import heavy_traffic_mean
     >>> round(float(heavy_traffic_mean(0.99, 1.0, arrival_scv=1.0, service_scv=0.0)), 2)  # M/D/1 waits 49.5 s
     50.51
     """
@@ -231,6 +235,7 @@ def many_servers_delay(utilization: ArrayLike, servers: int) -> NDArray[np.float
 
     Examples
     --------
+    >>> from recqueue.queueing.bounds import many_servers_delay
     >>> round(float(many_servers_delay(0.95, 400)), 3)  # Erlang C: 0.229
     0.223
     """
@@ -281,6 +286,7 @@ def fluid_wait(
 
     Examples
     --------
+    >>> from recqueue.queueing.bounds import fluid_wait
     >>> round(float(fluid_wait(60.0, 110.0, 0.01, 1)), 6)  # 10 % too many for one minute
     6.0
     """

@@ -119,7 +119,7 @@ def _tabulated(cdf: Callable[[Array], Array], wait: Wait, q: SplitQueries, hits:
     docs=DOCS,
     special_case="one queue: M^X/G/1; fixed queries of one sub-request: M/G/1 at a k-th of the rate",
 )
-def random_dispatch(rate: float, queries: SplitQueries, servers: int) -> Distribution:
+def random_dispatch(arrival_rate: float, queries: SplitQueries, servers: int) -> Distribution:
     r"""Response of split queries whose sub-requests go each to one of k private FIFO queues at random.
 
     A queue sees Poisson arrivals of batches: a query leaves it the work B of those of its sub-requests that it drew,
@@ -139,7 +139,7 @@ def random_dispatch(rate: float, queries: SplitQueries, servers: int) -> Distrib
 
     Parameters
     ----------
-    rate : float
+    arrival_rate : float
         Queries per second.
     queries : SplitQueries
         What a query brings.
@@ -169,7 +169,7 @@ def random_dispatch(rate: float, queries: SplitQueries, servers: int) -> Distrib
     >>> round(random_dispatch(2.0, one, 4).mean, 2)  # four M/D/1 queues at utilization 0.5
     1.5
     """
-    q, what = queries, "private queues, random"
+    q, rate, what = queries, arrival_rate, "private queues, random"
     rho = _checked(rate, q, servers, what)
     k, noise = servers, 1 + q.cv**2
     own = q.full * q.full_s + q.last_s
@@ -255,7 +255,7 @@ def _all_done(done: Array, closed: Array, full: int, k: int) -> Array:
     docs=DOCS,
     special_case="fixed queries of one sub-request: E_k/G/1; constant service: M^X/D/k",
 )
-def round_robin_dispatch(rate: float, queries: SplitQueries, servers: int) -> Distribution:
+def round_robin_dispatch(arrival_rate: float, queries: SplitQueries, servers: int) -> Distribution:
     r"""Response of split queries whose sub-requests are dealt in turn to k private FIFO queues.
 
     A queue sees every k-th sub-request. Between a query that visits it and the next that does lie M gaps between
@@ -277,7 +277,7 @@ def round_robin_dispatch(rate: float, queries: SplitQueries, servers: int) -> Di
 
     Parameters
     ----------
-    rate : float
+    arrival_rate : float
         Queries per second.
     queries : SplitQueries
         What a query brings; the last sub-request is dealt last.
@@ -308,7 +308,7 @@ def round_robin_dispatch(rate: float, queries: SplitQueries, servers: int) -> Di
     >>> bool(in_turn < at_random)
     True
     """
-    q, what = queries, "private queues, in turn"
+    q, rate, what = queries, arrival_rate, "private queues, in turn"
     rho = _checked(rate, q, servers, what)
     if servers == 1:
         return random_dispatch(rate, queries, servers)  # one queue, however it is dealt, and exact there
