@@ -57,9 +57,9 @@ def test_inside_the_map_the_error_is_that_of_the_cell():
         ({"policy": Policy(2000)}, 0.5, None),  # no query is that large: as good as the largest
         ({"system": System(name="many", cores=300, service=CURVE)}, 0.5, "cores 300"),
         ({"system": System(name="noisy", cores=16, service=replace(CURVE, cv=0.8))}, 0.5, "cv 0.8"),
-        ({"arrivals": Arrivals(process="renewal", gap_scv=2.0)}, 0.5, "arrival gaps with SCV 2"),
+        ({"arrivals": Arrivals(process="renewal", gap_scv=2.0)}, 0.5, "an index of dispersion of 2"),
         ({"sizes": fixed_sizes(200), "system": System(name="quiet", cores=16, service=replace(CURVE, cv=0.0))}, 0.3,
-         "march in step"),
+         "light load (in step)"),
     ],
 )  # fmt: skip
 def test_outside_the_map_no_error_is_named(changes, rho, says):
