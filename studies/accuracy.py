@@ -56,6 +56,9 @@ REFERENCE_GPU = RESULTS / "accuracy_reference_gpu.csv"
 """The same scenarios by another simulator, with narrower intervals; where a scenario is here, this counts."""
 PROFILES = RESULTS / "accuracy_profiles.json"
 """Measured service times as they were when the scenarios were simulated."""
+HELD_OUT = RESULTS / "accuracy_reference_held_out.csv"
+"""As many scenarios again, the next that the generator draws, simulated after the formula and its guards were settled:
+``python -m studies.accuracy_gpu --first 2000``."""
 SCENARIOS = 2000
 SEED = 2026
 REPLICATIONS = 24
@@ -453,6 +456,13 @@ def compare_all(count: int, *, workers: int, file: Path = REFERENCE) -> list[dic
         return list(pool.map(compare, rounds, [combined(r) for r in rounds.values()], chunksize=16))
 
 
+def _write(rows: Sequence[dict[str, object]], name: str) -> None:
+    with (RESULTS / name).open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def main() -> None:
     """Simulate or compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -479,10 +489,11 @@ def main() -> None:
         )
         return
     rows = compare_all(options.count, workers=options.workers, file=options.reference)
-    with (RESULTS / "accuracy.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    _write(rows, "accuracy.csv")
+    if HELD_OUT.exists():
+        with ProcessPoolExecutor(options.workers) as pool:
+            known = read_rounds(HELD_OUT)
+            _write(list(pool.map(compare, known, map(combined, known.values()), chunksize=16)), "accuracy_held_out.csv")
     rounds = [r for some in references(options.reference).values() for r in some]
     save_record(
         RESULTS / "accuracy.json",

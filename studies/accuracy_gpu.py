@@ -94,6 +94,7 @@ def main() -> None:
     """Simulate, write, compare."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, help="scenarios; all of the study by default")
+    parser.add_argument("--first", type=int, default=0, help="first scenario (2000 for those held out)")
     parser.add_argument("--device", choices=("gpu", "host"), default="gpu")
     parser.add_argument("--replications", type=int, default=REPLICATIONS)
     parser.add_argument("--seconds", type=float, default=60.0, help="no launch starts after this")
@@ -107,7 +108,7 @@ def main() -> None:
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tables continued beyond what was measured, as the study means to
-        scenarios = [draw(i)[1] for i in range(given.count or SCENARIOS)]
+        scenarios = [draw(given.first + i)[1] for i in range(given.count or SCENARIOS)]
         parts, kernel_s, done = 0, 0.0, 0
         with given.out.open("w", newline="") as text:
             writer = None
@@ -125,15 +126,17 @@ def main() -> None:
                 parts, done = parts + int(found.sub_requests.sum()), done + len(indices)
                 kernel_s += found.kernel_s
                 for row in rows(found, indices, scenarios, found.kernel_s):
-                    writer = writer or csv.DictWriter(text, list(row), lineterminator="\n")
-                    if row["index"] == indices[0] and text.tell() == 0:
+                    if writer is None:
+                        writer = csv.DictWriter(text, list(row), lineterminator="\n")
                         writer.writeheader()
-                    writer.writerow(row)
+                    writer.writerow(row | {"index": given.first + int(str(row["index"]))})
                 print(f"{len(indices)} scenarios of {queries:,} queries: {found.kernel_s:.1f} s", flush=True)
     wall = time.perf_counter() - start
     print(f"{done} of {len(scenarios)} scenarios, {parts:.3g} sub-requests, kernels {kernel_s:.1f} s, all {wall:.0f} s")
     if CPU.exists():
         for name, (relative, errors) in compare(given.out, CPU).items():
+            if not errors:
+                continue
             a, r = np.array(errors), np.array(relative)
             print(
                 f"{name}: {len(a)} scenarios, {np.mean(np.abs(a) < 1.96):.1%} within 1.96 standard errors, most "

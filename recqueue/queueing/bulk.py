@@ -83,7 +83,7 @@ def one_server(arrival_rate: float, services: Sequence[object], *, cells: int = 
         Jobs per second.
     services : sequence
         ``services[q - 1]``: law of the service of q jobs, in any form that
-        :func:`recqueue.queueing.laws.service_law` takes. Its length is F.
+        :func:`recqueue.queueing.service_law.service_law` takes. Its length is F.
     cells : int
         Grid cells in the mean service of a full batch.
 

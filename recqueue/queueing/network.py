@@ -29,7 +29,7 @@ class Stage:
     Attributes
     ----------
     service : object
-        Law of the service time, in any form that :func:`recqueue.queueing.laws.service_law` takes.
+        Law of the service time, in any form that :func:`recqueue.queueing.service_law.service_law` takes.
     servers : int
         k, 1 or more.
     arrival_rate : float

@@ -115,7 +115,7 @@ def pointwise_stationary(
     times_s, arrival_rate : array_like
         Ascending times and jobs per second at them, shape (times,).
     service : object
-        Law of the service time, see :func:`recqueue.queueing.laws.service_law`.
+        Law of the service time, see :func:`recqueue.queueing.service_law.service_law`.
     servers : int
         k.
     arrival_scv : float

@@ -75,7 +75,7 @@ def test_rounds_are_combined_by_their_queries():
 
 def test_formula_is_what_the_committed_comparison_says():
     rows = accuracy_table.read()
-    rounds = accuracy.read_rounds()
+    rounds = accuracy.references()
     for row in rows[:: len(rows) // 8]:
         index = int(row["index"])
         today = accuracy.compare(index, accuracy.combined(rounds[index]))
@@ -86,7 +86,7 @@ def test_formula_is_what_the_committed_comparison_says():
 
 def test_tables_and_map_are_those_of_the_committed_run():
     rows = accuracy_table.read()
-    assert accuracy_table.TABLE.read_text() == accuracy_table.text(rows)
+    assert accuracy_table.TABLE.read_text() == accuracy_table.text(rows, accuracy_table.read(accuracy_table.HELD_OUT))
     with (accuracy_table.RESULTS / "contention.csv").open(newline="") as file:
         contention = list(csv.DictReader(file))
     assert json.loads(accuracy_table.MAP.read_text()) == accuracy_table.error_map(rows, contention)
