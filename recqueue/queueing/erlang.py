@@ -27,7 +27,7 @@ def erlang_b(servers: ArrayLike, offered_load: ArrayLike) -> Any:
     --------
     >>> from recqueue.queueing.erlang import erlang_b
     >>> round(erlang_b(1000, 1000.0), 4)
-    0.0245
+    0.0248
     """
     k, a = np.broadcast_arrays(np.asarray(servers, dtype=int), np.asarray(offered_load, dtype=float))
     if np.any(k < 1) or np.any(~(a >= 0)):
