@@ -103,7 +103,7 @@ def mmk_mean_wait_s(arrival_rate: ArrayLike, mean_service_s: ArrayLike, servers:
     --------
     >>> from recqueue.queueing.erlang import mmk_mean_wait_s
     >>> mmk_mean_wait_s([0.5, 0.9, 1.0], 1.0, 1).round(6)
-    array([1., 9., inf])
+    array([ 1.,  9., inf])
     """
     rate, service, k = (np.asarray(x, dtype=float) for x in (arrival_rate, mean_service_s, servers))
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -155,9 +155,9 @@ def _check(scenario: Scenario) -> Policy:
             f"simulate_many: arrivals {scenario.arrivals.process!r}; the GPU draws 'poisson' and 'renewal' arrivals "
             "only; use recqueue.simulate"
         )
-    if getattr(scenario.arrivals, "law", "gamma") != "gamma":
+    if scenario.arrivals.law != "gamma":
         raise InputError("simulate_many: hyperexponential gaps; the GPU draws gamma gaps; use recqueue.simulate")
-    if getattr(system, "dispatch", "central") != "central":
+    if system.dispatch != "central":
         raise InputError(
             "simulate_many: cores with private queues; the GPU has one queue for all; use dispatch 'central'"
         )

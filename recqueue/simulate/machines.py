@@ -153,7 +153,7 @@ def kind_of(system: System, policy: Policy, max_items: int) -> Kind:
         threshold=NEVER if device is None or threshold is None else threshold,
         devices=0 if device is None else device.count,
         fused=1 if device is None else device.max_fused_queries,
-        fused_query_s=float(getattr(device, "fused_query_s", 0.0)),
+        fused_query_s=0.0 if device is None else device.fused_query_s,
         device_s=device_s,
         device_cv=0.0 if device is None or threshold is None else device.service.cv,
     )
