@@ -24,7 +24,7 @@ from scipy.optimize import brentq
 
 from recqueue import simulate
 from recqueue.profiles import LatencyCurve
-from recqueue.queueing.mgk import erlang_c
+from recqueue.queueing.erlang import erlang_c
 from recqueue.queueing.mxdk import start_times
 from recqueue.serving import Performance, Policy, Scenario, Sla, System
 from recqueue.simulate import offered_load

@@ -8,7 +8,8 @@ from scipy.optimize import brentq
 from recqueue.errors import InputError, OutOfValidityError, UnstableQueueError
 from recqueue.queueing import bulk
 from recqueue.queueing.distribution import Distribution
-from recqueue.queueing.mgk import erlang_c, wait
+from recqueue.queueing.erlang import erlang_c
+from recqueue.queueing.mg1 import mg1
 from recqueue.queueing.service import ServiceMixture
 from studies.batch_service import simulate_batches
 
@@ -25,8 +26,8 @@ def test_batches_of_one_are_m_g_1(rho):
     assert found.wait.mean == pytest.approx(pollaczek, rel=1e-3)  # grid, error printed below
     assert found.utilization == pytest.approx(rho, abs=1e-8)
     t = np.linspace(0, 20, 81)
-    known = wait(rho / service.mean, service, 1, resolution=64)
-    assert found.wait.cdf(t) == pytest.approx(known.cdf(t), abs=found.wait.error + 2e-4)  # both on grids
+    known = mg1(rho / service.mean, service).wait
+    assert found.wait.cdf(t) == pytest.approx(known.cdf(t), abs=found.wait.error + known.error)
 
 
 def test_exponential_service_of_one_is_m_m_1_and_m_m_c():
