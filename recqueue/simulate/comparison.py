@@ -9,7 +9,6 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from recqueue.errors import InputError, WorkerLostError
 from recqueue.serving.policy import Policy
@@ -25,7 +24,7 @@ from recqueue.simulate.experiment import (
     relaxation_queries,
 )
 from recqueue.simulate.replication import Run, run_once
-from recqueue.simulate.statistics import mser5
+from recqueue.simulate.statistics import mser5, student_interval
 from recqueue.simulate.streams import spawn
 
 
@@ -199,9 +198,8 @@ def _difference(
     confidence: float,
 ) -> Difference:
     d = here - there
-    runs = d.shape[1]
     variance, apart = d.var(axis=1, ddof=1), here.var(axis=1, ddof=1) + there.var(axis=1, ddof=1)
-    half = stdtrit(runs - 1, (1 + confidence) / 2) * np.sqrt(variance / runs)
+    _, half = student_interval(d.T, confidence)
     ratio = np.divide(variance, apart, out=np.ones_like(variance), where=apart > 0)
     return Difference(
         policy=policy,

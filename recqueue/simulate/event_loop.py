@@ -24,6 +24,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from recqueue.simulate.engine import FINISH, LAST_END, LAST_START, START
+from recqueue.simulate.heap import sift_down, sift_up
 
 PULL, RANDOM, SHORTEST = range(3)
 """How sub-requests find their core."""
@@ -86,38 +87,6 @@ def idle_cores(cores: int) -> Cores:
         node_service=np.empty(0),
         node_next=none,
     )
-
-
-@njit(cache=True, nogil=True)
-def _sift_up(key: NDArray[np.float64], tag: NDArray[np.int64], size: int, k: float, t: int) -> None:
-    """Add an entry to a heap of ``size`` entries."""
-    i = size
-    while i > 0:
-        parent = (i - 1) >> 1
-        if key[parent] < k or (key[parent] == k and tag[parent] < t):
-            break
-        key[i], tag[i] = key[parent], tag[parent]
-        i = parent
-    key[i], tag[i] = k, t
-
-
-@njit(cache=True, nogil=True)
-def _sift_down(key: NDArray[np.float64], tag: NDArray[np.int64], size: int, k: float, t: int) -> None:
-    """Put an entry in place of the root of a heap of ``size`` entries."""
-    i = 0
-    while True:
-        child = 2 * i + 1
-        if child >= size:
-            break
-        if child + 1 < size:
-            a, b = key[child], key[child + 1]
-            if b < a or (b == a and tag[child + 1] < tag[child]):
-                child += 1
-        if key[child] > k or (key[child] == k and tag[child] > t):
-            break
-        key[i], tag[i] = key[child], tag[child]
-        i = child
-    key[i], tag[i] = k, t
 
 
 @njit(cache=True, nogil=True)
@@ -263,14 +232,14 @@ def run_cores(
             out[START, query] = min(out[START, query], now)
             out[LAST_START, query] = now
             if hole:
-                _sift_down(key, tag, busy, work + service, core)
+                sift_down(key, tag, busy, work + service, core)
                 hole = False
             else:
-                _sift_up(key, tag, busy, work + service, core)
+                sift_up(key, tag, busy, work + service, core)
                 busy += 1
         if hole:
             busy -= 1
-            _sift_down(key, tag, busy, key[busy], tag[busy])
+            sift_down(key, tag, busy, key[busy], tag[busy])
     clock[NOW], clock[WORK], clock[BUSY_S] = now, work, busy_s
     counts[BUSY], counts[HEAD], counts[LEFT], counts[NUMBER] = busy, head, left, number
     counts[LINE], counts[LINED], counts[FREE] = line_head, lined, free

@@ -10,6 +10,8 @@ from multiprocessing import get_context
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
+from recqueue.errors import WorkerLostError
+
 Result = TypeVar("Result")
 Task = Callable[[], Result]
 
@@ -66,6 +68,18 @@ class Crew(Generic[Result]):
             done |= self._attempt(tasks, missing)
             self.lost += len(tasks) - len(done) if not self.interrupted else 0
         return dict(sorted(done.items()))
+
+    def run_all(self, tasks: Sequence[Task[Result]]) -> list[Result]:
+        """Results of all tasks, in order; Ctrl-C ends it, and so does a worker that died twice (WorkerLostError)."""
+        done = self.run(tasks)
+        if len(done) < len(tasks):
+            if self.interrupted:
+                raise KeyboardInterrupt
+            raise WorkerLostError(
+                f"simulate: worker processes died twice and {len(done)} of {len(tasks)} replications are left; is "
+                "there enough memory? Use fewer queries, more replications or fewer workers"
+            )
+        return list(done.values())
 
     def _attempt(self, tasks: Sequence[Task[Result]], places: Iterable[int]) -> dict[int, Result]:
         """Finished results; tasks whose worker died or that an interrupt stopped are left out, errors are raised."""

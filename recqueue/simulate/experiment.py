@@ -174,6 +174,7 @@ def check_options(
     workers: int | None,
     executor: Executor | None,
     max_queries: int | None = None,
+    hours: int = 1,
 ) -> None:
     """Refuse sizes, seeds, workers and executors that are out of range, in one line each."""
     if executor is not None and not callable(getattr(executor, "submit", None)):
@@ -186,10 +187,11 @@ def check_options(
             raise InputError(f"simulate: {name} {value!r}; it must be a whole number")
     if replications < LEAST_REPLICATIONS:
         raise InputError(f"simulate: {replications} replications; at least 3 are needed for an interval")
-    if queries < LEAST_QUERIES * replications:
+    if queries < LEAST_QUERIES * replications * hours:
+        each = "replication" if hours == 1 else f"of {hours} hours in {replications} replications"
         raise InputError(
-            f"simulate: {queries} queries; give at least {LEAST_QUERIES * replications} ({LEAST_QUERIES} for each "
-            "replication)"
+            f"simulate: {queries} queries; give at least {LEAST_QUERIES * replications * hours} ({LEAST_QUERIES} for "
+            f"each {each})"
         )
     if seed < 0:
         raise InputError(f"simulate: seed {seed}; it must be a whole number of 0 or more")

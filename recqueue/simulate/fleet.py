@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import nullcontext
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
-from recqueue.errors import InputError
 from recqueue.serving.fleet import Day, Fleet, FleetPerformance, HourPerformance
+from recqueue.simulate.execution import Crew
+from recqueue.simulate.experiment import LEAST_QUERIES, SETTLING_TIMES, check_options
 from recqueue.simulate.machines import Kind, State, kind_of, new_state
 from recqueue.simulate.routing import LEAST_WORK, RANDOM, ROUND_ROBIN, SHORTEST_QUEUE, advance_all, serve
-from recqueue.simulate.streams import Streams, query_items, spawn
+from recqueue.simulate.statistics import student_interval
+from recqueue.simulate.streams import Streams, query_items, spawn, summed_rate, time_at
 from recqueue.workload.sizes import QuerySizes
 
 CHOICE = {
@@ -27,11 +26,6 @@ CHOICE = {
     "jsq": SHORTEST_QUEUE,
     "least_work": LEAST_WORK,
 }
-FEWEST = 100
-"""Queries of an hour in one replication below which its percentiles decide nothing."""
-SETTLING_TIMES = 3
-"""An hour is long enough when its simulated part covers this many relaxation times of a machine, taken as
-2 (1 + SCV of sizes) / (1 - load)^2 of its queries; e^-3 = 5 % of what was there before is then left."""
 
 
 def router_stream(seed: int, replication: int) -> np.random.Generator:
@@ -42,22 +36,18 @@ def router_stream(seed: int, replication: int) -> np.random.Generator:
 def day_arrivals_s(day: Day, hour_s: float, rng: np.random.Generator) -> NDArray[np.float64]:
     """Poisson arrivals over the last hour of the day (as a warm-up) and then the whole day, each hour ``hour_s`` long.
 
-    A unit-rate Poisson process on the expected number of queries is carried over by the inverse of that number as a
-    function of time, which is quadratic between the points of the day. The times start at 0 and ascend.
+    A unit-rate Poisson process on the expected number of queries is carried over to time, as for ``diurnal`` arrivals;
+    here the rate may be 0 for a while. The times start at 0 and ascend.
     """
     inside = day.breaks_h()
     at = np.concatenate((inside[inside >= day.hours - 1] - day.hours, inside[1:])) + 1
     rate, seconds = day.qps_at(at - 1), at * hour_s
-    expected = np.concatenate(([0.0], np.cumsum(np.diff(seconds) * (rate[1:] + rate[:-1]) / 2)))
+    expected = summed_rate(seconds, rate)
     count = rng.poisson(expected[-1])
     steps = np.cumsum(rng.exponential(size=count + 1))
     place = steps[:-1] / steps[-1] * expected[-1]  # ordered uniform numbers
-    i = np.minimum(np.searchsorted(expected, place, side="right") - 1, len(rate) - 2)
-    slope = np.diff(rate) / np.diff(seconds)
-    left = place - expected[i]
-    root = np.sqrt(np.maximum(rate[i] ** 2 + 2 * slope[i] * left, 0.0))
-    into = 2 * left / np.maximum(rate[i] + root, np.finfo(float).tiny)
-    return np.asarray(np.minimum(np.maximum.accumulate(seconds[i] + into), seconds[-1]))
+    times = time_at(place, seconds, rate, expected)
+    return np.asarray(np.minimum(np.maximum.accumulate(times), seconds[-1]))
 
 
 def load_per_qps(kind: Kind, sizes: QuerySizes) -> float:
@@ -223,29 +213,16 @@ def simulate_fleet(
     InputError
         When an option is out of range.
     """
-    if replications < 3:
-        raise InputError(f"simulate: {replications} replications; at least 3 are needed for an interval")
-    if seed < 0:
-        raise InputError(f"simulate: seed {seed}; it must be a whole number of 0 or more")
     hourly = fleet.day.hourly_qps()
-    if queries < FEWEST * replications * len(hourly):
-        raise InputError(
-            f"simulate: {queries} queries; give at least {FEWEST * replications * len(hourly)} ({FEWEST} for each of "
-            f"{len(hourly)} hours in {replications} replications)"
-        )
+    check_options(queries, replications, seed, workers, executor, hours=len(hourly))
     hour_s = min(queries / replications / float(hourly.sum()), 3600.0)
     kinds = [kind_of(g.system, g.policy, fleet.sizes.max_items) for g in fleet.groups]
     streams = spawn(seed, replications)
     routers = [router_stream(seed, r) for r in range(replications)]
-    with nullcontext(executor) if executor else ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        runs = list(pool.map(partial(run_day, fleet, kinds, hour_s), streams, routers))
+    tasks = [partial(run_day, fleet, kinds, hour_s, s, router) for s, router in zip(streams, routers, strict=True)]
+    with Crew[DayRun](executor, workers) as crew:
+        runs = crew.run_all(tasks)
     return summarize_day(fleet, kinds, hour_s, runs, seed)
-
-
-def interval(rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean over replications (the first axis) and half-width of its 95 % interval, by Student's t."""
-    half = stdtrit(len(rows) - 1, 0.975) * rows.std(axis=0, ddof=1) / np.sqrt(len(rows))
-    return rows.mean(axis=0), half
 
 
 def latency_statistics(
@@ -253,7 +230,7 @@ def latency_statistics(
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
     """Mean and percentiles (50, 95, 99 and the given one) with intervals, from the latencies of each replication."""
     ranks = {f"p{rank:g}": rank for rank in (50, 95, 99, percentile)}
-    mean, half = interval(np.array([[x.mean(), *np.percentile(x, list(ranks.values()))] for x in samples]))
+    mean, half = student_interval(np.array([[x.mean(), *np.percentile(x, list(ranks.values()))] for x in samples]))
     names = ["mean", *ranks]
     ends = {k: (max(m - h, 0.0), m + h) for k, m, h in zip(names, mean.tolist(), half.tolist(), strict=True)}
     return dict(zip(names, mean.tolist(), strict=True)), ends
@@ -278,7 +255,7 @@ def summarize_day(
         fewest = min(len(x) for x in samples)
         latency, ends = latency_statistics(sla.percentile, samples) if fewest and not lost else ({}, {})
         over = np.array([np.mean(x > sla.latency_s) if len(x) and not lost else 0.0 for x in samples])
-        late, late_half = map(float, interval(over))
+        late, late_half = map(float, student_interval(over))
         meets, status = _verdict(fleet, h, loads[h], ends.get(f"p{sla.percentile:g}"), fewest, hour_s)
         on = {g.name: int(schedule[h][of == i].sum()) for i, g in enumerate(fleet.groups)}
         busier = np.maximum(cpu[h], device[h])
@@ -354,11 +331,12 @@ def _verdict(
         return False, (
             f"overloaded: offered load {load:.3f} at the highest rate of the hour; 1 is all that the machines on can do"
         )
-    if fewest < FEWEST or ends is None:
+    if fewest < LEAST_QUERIES or ends is None:
         return None, f"only {fewest} queries in a replication; simulate more"
     low, high = ends
     if low > fleet.sla.latency_s:
         return False, "ok"
+    # relaxation time of a machine, 2 (1 + SCV of sizes) / (1 - load)^2 of its queries, in seconds
     settling = 2 * (1 + fleet.sizes.scv) / (1 - load) ** 2 * fleet.schedule()[h].sum() / fleet.day.hourly_qps()[h]
     if hour_s < SETTLING_TIMES * settling:
         return None, (

@@ -8,12 +8,12 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit
 
 from recqueue.errors import InputError
 from recqueue.serving.scenario import Scenario
 from recqueue.simulate.gpu_device import PLAN, RESULT, CudaDevice, Device, HostDevice, Tuning, state_words
 from recqueue.simulate.gpu_tables import BACKLOG_TICKS, KINDS, Tables, build
+from recqueue.simulate.statistics import student_interval
 
 WARM_UP_SHARE = 0.2
 """Share of the queries of each replication that fill the empty system and are not counted."""
@@ -73,9 +73,7 @@ class Sweep:
         if self.replications < 3:
             raise InputError(f"interval_s: {self.replications} replications; at least 3 are needed for an interval")
         values = np.where(self.backlogged, np.nan, self.latency_s[quantity])
-        half = stdtrit(self.replications - 1, 0.5 + confidence / 2) * values.std(axis=1, ddof=1)
-        half /= np.sqrt(self.replications)
-        mean = values.mean(axis=1)
+        mean, half = student_interval(values.T, confidence)
         lost = np.isnan(mean)
         return np.where(lost, np.inf, np.maximum(mean - half, 0)), np.where(lost, np.inf, mean + half)
 

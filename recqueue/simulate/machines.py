@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from recqueue.errors import InputError
 from recqueue.serving.policy import Policy
 from recqueue.serving.system import Accelerator, System
+from recqueue.simulate.heap import sift_down, sift_up
 
 NEVER = np.iinfo(np.int64).max
 _SIZE_BITS = 13
@@ -232,36 +233,6 @@ def new_state(
 
 
 @njit(cache=True, nogil=True)
-def _sift_down(key: NDArray[np.float64], tag: NDArray[np.int64], size: int, k: float, t: int) -> None:
-    """Put an entry in place of the root of a heap of ``size`` entries."""
-    i = 0
-    while True:
-        child = 2 * i + 1
-        if child >= size:
-            break
-        if child + 1 < size and key[child + 1] < key[child]:
-            child += 1
-        if key[child] >= k:
-            break
-        key[i], tag[i] = key[child], tag[child]
-        i = child
-    key[i], tag[i] = k, t
-
-
-@njit(cache=True, nogil=True)
-def _sift_up(key: NDArray[np.float64], tag: NDArray[np.int64], size: int, k: float, t: int) -> None:
-    """Add an entry to a heap of ``size`` entries."""
-    i = size
-    while i > 0:
-        parent = (i - 1) >> 1
-        if key[parent] <= k:
-            break
-        key[i], tag[i] = key[parent], tag[parent]
-        i = parent
-    key[i], tag[i] = k, t
-
-
-@njit(cache=True, nogil=True)
 def step_cores(s: State, i: int, until: float, j: int, noise: NDArray[np.int64]) -> None:
     """Complete on the cores of machine i what ends by time ``until``; then, if j is not -1, give them query j.
 
@@ -318,10 +289,10 @@ def step_cores(s: State, i: int, until: float, j: int, noise: NDArray[np.int64])
                 q.started = now
             label = (head << _SIZE_BITS) + size
             if freed:
-                _sift_down(key, tag, busy, work + service, label)
+                sift_down(key, tag, busy, work + service, label)
                 freed = False
             else:
-                _sift_up(key, tag, busy, work + service, label)
+                sift_up(key, tag, busy, work + service, label)
                 busy += 1
             left -= size
             if left == 0:
@@ -330,7 +301,7 @@ def step_cores(s: State, i: int, until: float, j: int, noise: NDArray[np.int64])
                     left = np.int64(query[head].items)
         if freed:
             busy -= 1
-            _sift_down(key, tag, busy, key[busy], tag[busy])
+            sift_down(key, tag, busy, key[busy], tag[busy])
     m.now, m.work, m.busy, m.head, m.head_left = now, work, busy, head, left
     m.cpu_end = ends
 

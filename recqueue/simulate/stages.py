@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import nullcontext
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,14 +14,15 @@ from recqueue.errors import InputError
 from recqueue.serving.policy import Policy
 from recqueue.serving.stages import Pipeline, PipelinePerformance, Stage, StagePerformance
 from recqueue.serving.system import System
-from recqueue.simulate.fleet import SETTLING_TIMES, interval, latency_statistics, load_per_qps
+from recqueue.simulate.execution import Crew
+from recqueue.simulate.experiment import SETTLING_TIMES, check_options
+from recqueue.simulate.fleet import latency_statistics, load_per_qps
 from recqueue.simulate.machines import Kind, kind_of, new_state
+from recqueue.simulate.replication import WARM_UP_SHARE
 from recqueue.simulate.routing import ROUND_ROBIN, advance_all, serve
+from recqueue.simulate.statistics import student_interval
 from recqueue.simulate.streams import Streams, arrival_times_s, query_items, spawn
 from recqueue.workload.sizes import MAX_ITEMS, QuerySizes
-
-WARM_UP_SHARE = 0.2
-"""Share of the queries of each replication that fill the empty pools and are not counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +189,7 @@ def simulate_pipeline(
     queries : int
         Counted queries over all replications, at least 100 for each of them.
     replications : int
-        Independent replications, 3 or more; each starts empty and drops :data:`WARM_UP_SHARE` of its queries.
+        Independent replications, 3 or more; each starts empty and drops :data:`~recqueue.simulate.replication.WARM_UP_SHARE` of its queries.
     seed : int
         The same seed gives the same numbers, whatever ``workers`` is.
     workers : int, optional
@@ -211,17 +210,15 @@ def simulate_pipeline(
     rate = pipeline.qps if qps is None else qps
     if rate is None or not (np.isfinite(rate) and rate > 0):
         raise InputError(f"simulate: qps {rate}; give a finite rate above 0 queries per second")
-    if replications < 3:
-        raise InputError(f"simulate: {replications} replications; at least 3 are needed for an interval")
-    if queries < 100 * replications:
-        raise InputError(f"simulate: {queries} queries; give at least {100 * replications} (100 for each replication)")
-    if seed < 0:
-        raise InputError(f"simulate: seed {seed}; it must be a whole number of 0 or more")
+    check_options(queries, replications, seed, workers, executor)
     total = -(-queries // replications) + round(queries / replications * WARM_UP_SHARE / (1 - WARM_UP_SHARE))
 
-    noises = [stage_noise(seed, r, pipeline) for r in range(replications)]
-    with nullcontext(executor) if executor else ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        runs = list(pool.map(partial(_replicate, pipeline, rate, total), spawn(seed, replications), noises))
+    tasks = [
+        partial(_replicate, pipeline, rate, total, streams, stage_noise(seed, r, pipeline))
+        for r, streams in enumerate(spawn(seed, replications))
+    ]
+    with Crew[PipelineRun](executor, workers) as crew:
+        runs = crew.run_all(tasks)
     return _summarize(pipeline, rate, runs, total - -(-queries // replications), seed)
 
 
@@ -244,7 +241,7 @@ def _summarize(
     loads, entering = offered_load_by_stage(pipeline, qps), items_at(pipeline)
 
     def stage(s: Stage) -> StagePerformance:
-        mean, half = interval(np.array([r.stage_s[s.name][warm_up:].mean() for r in runs]))
+        mean, half = student_interval(np.array([r.stage_s[s.name][warm_up:].mean() for r in runs]))
         critical = [r.critical_s[s.name][warm_up:] for r in runs]
         return StagePerformance(
             name=s.name,

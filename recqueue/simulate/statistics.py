@@ -115,6 +115,14 @@ def estimates(
     return {name: Estimate(*triple) for name, triple in zip(["mean", *percentiles], triples, strict=True)}
 
 
+def student_interval(
+    rows: NDArray[np.float64], confidence: float = 0.95
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean over independent replications (the first axis) and half the width of its interval, by Student's t."""
+    half = stdtrit(len(rows) - 1, (1 + confidence) / 2) * rows.std(axis=0, ddof=1) / np.sqrt(len(rows))
+    return rows.mean(axis=0), half
+
+
 @dataclass(frozen=True)
 class Growth:
     """How the latency changes from the beginning of the counted queries to their end.

@@ -180,11 +180,27 @@ def _path(state: int, choice: NDArray[np.float64], jump: NDArray[np.float64]) ->
     return states
 
 
+def summed_rate(time_s: NDArray[np.float64], rate: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Expected number of arrivals from the first time to each, at a rate that is linear in between."""
+    return np.concatenate(([0.0], np.cumsum(np.diff(time_s) * (rate[1:] + rate[:-1]) / 2)))
+
+
+def time_at(
+    number: NDArray[np.float64], time_s: NDArray[np.float64], rate: NDArray[np.float64], summed: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Time at which the expected number of arrivals (:func:`summed_rate`) reaches each value: a quadratic equation."""
+    i = np.clip(np.searchsorted(summed, number, side="right") - 1, 0, len(time_s) - 2)
+    left = np.maximum(number - summed[i], 0.0)
+    slope = (rate[i + 1] - rate[i]) / (time_s[i + 1] - time_s[i])
+    root = rate[i] + np.sqrt(np.maximum(rate[i] ** 2 + 2 * slope * left, 0.0))
+    return np.asarray(time_s[i] + np.where(left > 0, 2 * left / np.maximum(root, 1e-300), 0.0))
+
+
 def _knots(arrivals: Arrivals) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Times, relative rates and summed-up relative rates from the first time of the day to the same one a day later."""
     time = np.append(arrivals.time_s, arrivals.time_s[0] + arrivals.period_s)
     rate = np.append(arrivals.relative_rate, arrivals.relative_rate[0])
-    return time, rate, np.concatenate(([0.0], np.cumsum(np.diff(time) * (rate[1:] + rate[:-1]) / 2)))
+    return time, rate, summed_rate(time, rate)
 
 
 def _summed(arrivals: Arrivals, time_s: float) -> float:
@@ -200,11 +216,7 @@ def _time(arrivals: Arrivals, summed: NDArray[np.float64]) -> NDArray[np.float64
     """Time at which the relative rate summed up from the first time of the table reaches each value."""
     time, rate, total = _knots(arrivals)
     days, rest = np.divmod(summed, arrivals.period_s)  # the mean relative rate is 1
-    i = np.clip(np.searchsorted(total, rest, side="right") - 1, 0, len(time) - 2)
-    left = np.maximum(rest - total[i], 0.0)
-    slope = (rate[i + 1] - rate[i]) / (time[i + 1] - time[i])
-    root = rate[i] + np.sqrt(np.maximum(rate[i] ** 2 + 2 * slope * left, 0.0))
-    return np.asarray(days * arrivals.period_s + time[i] + np.where(left > 0, 2 * left / np.maximum(root, 1e-300), 0.0))
+    return np.asarray(days * arrivals.period_s + time_at(rest, time, rate, total))
 
 
 class QueryItems:

@@ -97,11 +97,16 @@ def test_a_worker_that_dies_again_is_given_up_and_reported():
     with ProcessPoolExecutor(1) as pool, Crew(pool, workers=1) as crew:
         assert crew.run([partial(die, 1)]) == {}
         assert (crew.repeated, crew.lost) == (1, 1)
+    lost = pytest.raises(WorkerLostError, match="0 of 1 replications are left")
+    with ProcessPoolExecutor(1) as pool, Crew(pool, workers=1) as crew, lost:
+        crew.run_all([partial(die, 1)])
 
 
 def test_errors_of_a_task_are_raised_as_they_are():
     with Crew(workers=1) as crew, pytest.raises(InputError, match="no"):
         crew.run([partial(square, 1), fail])
+    with Crew(workers=2) as crew:
+        assert crew.run_all([partial(square, n) for n in range(5)]) == [0, 1, 4, 9, 16]
     fast = replace(SCENARIO, arrivals=mmpp_arrivals([1, 2], [[0, 1e6], [1e6, 0]]))
     with pytest.raises(InputError, match="use process poisson"):
         simulate(fast, qps=RATE, queries=2400)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, t
 
-from recqueue.simulate.statistics import SQUARE_ROOT_GROWTH, TREND_LEVEL, estimates, growth, mser5
+from recqueue.simulate.statistics import SQUARE_ROOT_GROWTH, TREND_LEVEL, estimates, growth, mser5, student_interval
 
 
 def autoregressive(rng, rows, n, phi=0.9):
@@ -50,6 +50,13 @@ def test_estimates_by_hand():
     factor = np.exp(t.ppf(0.95, 2) * spread)
     assert (found["p50"].low, found["p50"].high) == pytest.approx((3.5 / factor, 3.5 * factor))
     assert found["p50"].half_width == pytest.approx((factor - 1 / factor) / 2)
+
+
+def test_student_interval_by_hand():
+    rows = np.array([[1.0, 10.0], [2.0, 10.0], [6.0, 10.0]])
+    mean, half = student_interval(rows, 0.9)
+    assert mean == pytest.approx([3, 10])
+    assert half == pytest.approx([t.ppf(0.95, 2) * np.sqrt(7 / 3), 0])  # variance (4 + 1 + 9) / 2
 
 
 def test_intervals_of_independent_replications_cover():
