@@ -10,8 +10,8 @@ from pydantic import Field, ValidationError
 
 from recqueue.errors import InputError
 from recqueue.io import schema
+from recqueue.io.blocks import sizes_of, sla_of, system_of
 from recqueue.io.messages import explain
-from recqueue.io.scenario import _sizes, _sla, _system
 from recqueue.io.source import Source, at, read_source
 from recqueue.serving import Day, Fleet, MachineGroup, Policy, Router
 
@@ -96,15 +96,15 @@ def fleet_from_source(source: Source) -> Fleet:
             groups=tuple(_group(m, d.model) for m in d.machines),
             router=Router(choice=d.router.choice, sampled=d.router.sampled),
             day=Day(time_h=tuple(d.day.time_h), qps=tuple(d.day.qps), hours=d.day.hours),
-            sizes=_sizes(d.workload.sizes, source.folder),
-            sla=_sla(cast(schema.Document, d)),
+            sizes=sizes_of(d.workload.sizes, source.folder),
+            sla=sla_of(cast(schema.Document, d)),
         )
 
 
 def _group(m: Machines, model: str | None) -> MachineGroup:
     with at(f"machines {m.name}"):
         # it has the keys of a scenario that describe a machine
-        system = _system(cast(schema.Document, m.model_copy(update={"model": m.model or model})))
+        system = system_of(cast(schema.Document, m.model_copy(update={"model": m.model or model})))
     return MachineGroup(
         name=m.name,
         system=system,

@@ -10,8 +10,8 @@ from pydantic import Field, FiniteFloat, ValidationError
 
 from recqueue.errors import InputError
 from recqueue.io import schema
+from recqueue.io.blocks import accelerator_of, arrivals_of, sizes_of, sla_of, system_of
 from recqueue.io.messages import explain
-from recqueue.io.scenario import _accelerator, _arrivals, _sizes, _sla, _system
 from recqueue.io.source import Source, at, read_source
 from recqueue.serving import Pipeline, Stage
 
@@ -76,9 +76,9 @@ def pipeline_from_source(source: Source) -> Pipeline:
             name=source.name,
             stages=tuple(_stage(s, d.model) for s in d.stages),
             edges=tuple((before, s.name) for s in d.stages for before in s.after),
-            sizes=_sizes(d.workload.sizes, source.folder),
-            arrivals=_arrivals(d.workload.arrivals, source.folder),
-            sla=_sla(cast(schema.Document, d)),
+            sizes=sizes_of(d.workload.sizes, source.folder),
+            arrivals=arrivals_of(d.workload.arrivals, source.folder),
+            sla=sla_of(cast(schema.Document, d)),
             qps=d.qps,
         )
 
@@ -91,7 +91,7 @@ def _stage(s: StageBlock, model: str | None) -> Stage:
             raise InputError("give one of 'server: {cpu: ..., cores: ...}' and 'accelerator: {device: ...}'")
         own: dict[str, Any]
         if s.server is not None:
-            system = _system(block)
+            system = system_of(block)
             own = {
                 "servers": system.cores,
                 "service": system.service,
@@ -99,7 +99,7 @@ def _stage(s: StageBlock, model: str | None) -> Stage:
                 "dispatch_overhead_s": system.dispatch_overhead_s,
             }
         else:
-            device = _accelerator(block)
+            device = accelerator_of(block)
             assert device is not None  # asked for
             own = {"servers": device.count, "service": device.service}
     return Stage(name=s.name, batch_size=s.batch_size, keep=s.keep, most=s.most, merge=s.merge, **own)
