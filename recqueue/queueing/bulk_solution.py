@@ -14,7 +14,6 @@ from recqueue.queueing.distribution import Distribution
 from recqueue.queueing.erlang import erlang_b
 
 Array = NDArray[np.float64]
-Complex = NDArray[np.complex128]
 TAIL = 1e-10
 """Mass left out at the end of each range: arrivals in one service, jobs left behind, times."""
 _ARRIVALS_A_CELL = 0.1

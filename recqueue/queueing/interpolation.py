@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recqueue.queueing.approximations import DOCS, two_moments
 from recqueue.queueing.batch_markovian import mxmk
 from recqueue.queueing.constant_service import mxdk_jobs
 from recqueue.queueing.distribution import Distribution
 from recqueue.queueing.registry import Validity, register
 from recqueue.queueing.service_law import service_law
 from recqueue.queueing.steady_state import SteadyState
+from recqueue.queueing.two_moments import DOCS, two_moments
 
 Array = NDArray[np.float64]
 VALID = Validity({"service_scv": (0, 2)})

@@ -27,10 +27,6 @@ class Wait:
         found = np.interp(t / self.step_s, np.arange(len(self.cdf)), self.cdf, right=1.0)
         return np.asarray(np.where(t < 0, 0.0, found))
 
-    def widened(self, factor: float) -> Wait:
-        """With times multiplied by ``factor``."""
-        return Wait(self.step_s * factor, self.cdf)
-
 
 def on_grid(law: ServiceMixture, step_s: float, size: int) -> Array:
     """Masses of the law on grid points, its mean kept: second differences of E min(S, t)."""

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_ndtr, ndtr
 
-from recqueue.queueing.approximations import BURSTY, DOCS, checked, two_moments
 from recqueue.queueing.distribution import Distribution
 from recqueue.queueing.erlang import erlang_c, mmk_mean_wait_s
 from recqueue.queueing.laws import PhaseType
 from recqueue.queueing.registry import finite_or_raise, register
 from recqueue.queueing.service_law import service_law
+from recqueue.queueing.two_moments import BURSTY, DOCS, checked, two_moments
 
 Array = NDArray[np.float64]
 

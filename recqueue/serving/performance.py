@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Status = Literal["ok", "unstable"]
 Verdict = Literal["pass", "fail", "undecided"]
 
 
