@@ -20,8 +20,8 @@ help:
 	@echo "make test    run the tests with coverage"
 	@echo "make lint    style, types and import rules"
 	@echo "make docs    build the documentation and run the code in it"
-	@echo "make bench   time the main operations against references of the same run"
-	@echo "make results renew every committed result, table and picture of the studies and the README"
+	@echo "make bench   time the main operations against references of the same run, and other simulators"
+	@echo "make results renew the results, tables and pictures of the studies and the README (the accuracy study's simulations are kept)"
 	@echo "make clean   remove .venv and everything built"
 
 demo: $(VENV)/.installed
@@ -45,12 +45,16 @@ docs: $(VENV)/.installed-docs
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks
 
-results: $(VENV)/.installed
-	$(BIN)/python -m studies.accuracy
+results: $(VENV)/.installed-test
+	$(BIN)/python -m studies.accuracy --formula-only
 	$(BIN)/python -m studies.contention
 	$(BIN)/python -m studies.coverage
+	$(BIN)/python -m studies.robustness --scenarios 10000 --fresh
 	$(BIN)/python -m studies.approximations
 	$(BIN)/python -m studies.dispatch
+	$(BIN)/python -m studies.batch_service
+	$(BIN)/python -m studies.stages
+	$(BIN)/python -m studies.time_varying
 	$(BIN)/python -m studies.dlrm_rmc1
 	$(BIN)/python -m studies.eight_models
 	$(BIN)/python -m studies.mgk_waits

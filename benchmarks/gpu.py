@@ -186,7 +186,7 @@ def timed(
     return row
 
 
-class Session:
+class Measurement:
     """Measurements in order of interest until the time is up."""
 
     def __init__(self, device: Any, seconds: float, target_s: float, scale: int) -> None:
@@ -354,9 +354,9 @@ def main() -> int:
     print("same numbers as the host build:", json.dumps(record["same_numbers"]), flush=True)
     checked = record["check"] = check(device, max(512 // given.scale, 8))
     print({k: v for k, v in checked.items() if k != "rows"}, flush=True)
-    session = Session(device, given.seconds - (time.monotonic() - begin), given.target, given.scale)
-    session.all()
-    record["rows"], record["skipped"] = session.rows, session.skipped
+    measurement = Measurement(device, given.seconds - (time.monotonic() - begin), given.target, given.scale)
+    measurement.all()
+    record["rows"], record["skipped"] = measurement.rows, measurement.skipped
     if given.out:
         given.out.write_text(json.dumps(record, indent=1) + "\n")
     record["cpu"] = cpu_rate()
@@ -367,7 +367,7 @@ def main() -> int:
     record["seconds"] = time.monotonic() - begin
     if given.out:
         given.out.write_text(json.dumps(record, indent=1) + "\n")
-    print(f"{len(session.rows)} rows, skipped {session.skipped}, {record['seconds']:.0f} s; check "
+    print(f"{len(measurement.rows)} rows, skipped {measurement.skipped}, {record['seconds']:.0f} s; check "
           f"{'FAILED' if checked['failed'] else 'passed'}")  # fmt: skip
     return 1 if checked["failed"] else 0
 
