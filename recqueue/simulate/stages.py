@@ -190,7 +190,7 @@ def simulate_pipeline(
         Counted queries over all replications, at least 100 for each of them.
     replications : int
         Independent replications, 3 or more; each starts empty and drops
-        :data:`~recqueue.simulate.replication.WARM_UP_SHARE` of its queries.
+        ``recqueue.simulate.replication.WARM_UP_SHARE`` of its queries, a fifth.
     seed : int
         The same seed gives the same numbers, whatever ``workers`` is.
     workers : int, optional
