@@ -11,7 +11,6 @@ wait in every cell while the service SCV is at most 1; beyond, every formula mis
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -29,7 +28,7 @@ from recqueue.queueing.steady_state import SteadyState
 from recqueue.queueing.variability import effective_scv
 from recqueue.queueing.whitt import whitt_delay_probability, whitt_mean_wait_s, whitt_wait
 from studies.accuracy_table import listing
-from studies.record import DOCS, RESULTS, command_line, save_record
+from studies.record import DOCS, RESULTS, command_line, read_rows, save_record, write_rows
 
 CSV, TABLE = RESULTS / "approximations.csv", DOCS / "theory" / "approximations_table.inc"
 Phases = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -183,8 +182,7 @@ def run(servers: Sequence[int] = SERVERS, utilizations: Sequence[float] = UTILIZ
 
 def read() -> list[dict[str, str]]:
     """Rows of the committed run."""
-    with CSV.open(newline="") as f:
-        return list(csv.DictReader(f))
+    return read_rows(CSV)
 
 
 def _lines(rows: Sequence[dict[str, str]], quantity: str) -> list[list[str]]:
@@ -225,10 +223,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
     rows = run()
-    with CSV.open("w", newline="") as f:
-        writer = csv.DictWriter(f, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    write_rows(CSV, rows, 5)
     save_record(RESULTS / "approximations.json", command_line("studies.approximations"), rows=len(rows))
     TABLE.parent.mkdir(exist_ok=True)
     TABLE.write_text(text(read()))

@@ -10,7 +10,6 @@ utilization of the cores within 1 %.
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -24,7 +23,7 @@ from recqueue.profiles import Contention, LatencyCurve
 from recqueue.serving import Policy, Scenario, Sla, System
 from recqueue.simulate import offered_load
 from recqueue.workload import fixed_sizes, lognormal_sizes, mlperf_sizes, production_sizes
-from studies.record import DOCS, RESULTS, command_line, save_record
+from studies.record import DOCS, RESULTS, command_line, read_rows, save_record, write_rows
 
 CSV = RESULTS / "contention.csv"
 TABLE = DOCS / "contention_table.inc"
@@ -98,8 +97,7 @@ def run(count: int, *, seed: int, queries: int, workers: int) -> list[dict[str, 
 
 def read(file: Path = CSV) -> list[dict[str, str]]:
     """Rows of the committed run."""
-    with file.open(newline="") as f:
-        return list(csv.DictReader(f))
+    return read_rows(file)
 
 
 def text(rows: Sequence[dict[str, str]]) -> str:
@@ -146,10 +144,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     a = parser.parse_args()
     rows = run(a.count, seed=a.seed, queries=a.queries, workers=a.workers)
-    with CSV.open("w", newline="") as f:
-        writer = csv.DictWriter(f, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: f"{v:.7g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    write_rows(CSV, rows, 7)
     save_record(
         RESULTS / "contention.json",
         command_line("studies.contention"),

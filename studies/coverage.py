@@ -12,7 +12,6 @@ where that is most likely.
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,7 +29,7 @@ from recqueue.serving import Performance, Policy, Scenario, Sla, System
 from recqueue.simulate import offered_load
 from recqueue.workload import QuerySizes, fixed_sizes, sizes_from_pmf
 from studies.accuracy_table import listing
-from studies.record import DOCS, RESULTS, command_line, save_record
+from studies.record import DOCS, RESULTS, command_line, read_rows, save_record, write_rows
 
 CSV = RESULTS / "coverage.csv"
 TABLE = DOCS / "coverage_table.inc"
@@ -134,8 +133,7 @@ def measure(model: str, load: float, kind: str, *, runs: int, queries: int, firs
 
 def read(file: Path = CSV) -> list[dict[str, str]]:
     """Rows of the committed run."""
-    with file.open(newline="") as f:
-        return list(csv.DictReader(f))
+    return read_rows(file)
 
 
 def text(rows: Sequence[dict[str, str]]) -> str:
@@ -192,10 +190,7 @@ def main() -> None:
                 queries = QUERIES if kind == "fixed length" else FIRST_QUERIES[load]
                 rows.append(measure(model, load, kind, runs=a.runs, queries=queries, first_seed=a.seed))
                 print(f"{time.perf_counter() - started:6.0f} s", rows[-1], flush=True)
-    with CSV.open("w", newline="") as f:
-        writer = csv.DictWriter(f, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    write_rows(CSV, rows, 6)
     save_record(
         RESULTS / "coverage.json",
         command_line("studies.coverage"),

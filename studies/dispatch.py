@@ -10,7 +10,6 @@ costs several times the latency of one central queue at high load.
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Sequence
 from functools import partial
 from itertools import product
@@ -26,7 +25,7 @@ from recqueue.queueing.dispatch import random_dispatch, round_robin_dispatch
 from recqueue.queueing.forkjoin import SplitQueries
 from recqueue.workload import fixed_sizes, lognormal_sizes, mlperf_sizes, production_sizes
 from studies.accuracy_table import listing
-from studies.record import DOCS, RESULTS, command_line, save_record
+from studies.record import DOCS, RESULTS, command_line, read_rows, save_record, write_rows
 
 CSV, TABLE = RESULTS / "dispatch.csv", DOCS / "theory" / "dispatch_table.inc"
 SIZES = {
@@ -138,8 +137,7 @@ def run(
 
 def read() -> list[dict[str, str]]:
     """Rows of the committed run."""
-    with CSV.open(newline="") as f:
-        return list(csv.DictReader(f))
+    return read_rows(CSV)
 
 
 def text(rows: Sequence[dict[str, str]]) -> str:
@@ -183,11 +181,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=5)
     a = parser.parse_args()
     rows = run(queries=a.queries, seed=a.seed)
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with CSV.open("w", newline="") as f:
-        writer = csv.DictWriter(f, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    write_rows(CSV, rows, 5)
     save_record(RESULTS / "dispatch.json", command_line("studies.dispatch"), seed=a.seed, queries=a.queries)
     TABLE.parent.mkdir(exist_ok=True)
     TABLE.write_text(text(read()))

@@ -13,7 +13,6 @@ its record ``mgk_waits.json`` and the table ``docs/mgk_waits_table.inc``.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -30,7 +29,7 @@ from recqueue.queueing.inversion import tail_from_laplace
 from recqueue.queueing.mg1 import mg1, mg1_transforms
 from studies.accuracy_table import listing
 from studies.kiefer_wolfowitz import wait_quantile
-from studies.record import DOCS, RESULTS, command_line, save_record
+from studies.record import DOCS, RESULTS, command_line, read_rows, save_record, write_rows
 from studies.truncated_chains import constant_quantile, two_phase_quantile
 
 if TYPE_CHECKING:
@@ -163,8 +162,7 @@ def cells() -> Iterator[tuple[str, int, float]]:
 
 def read(file: Path = CSV) -> list[dict[str, str]]:
     """Rows of the committed run."""
-    with file.open(newline="") as f:
-        return list(csv.DictReader(f))
+    return read_rows(file)
 
 
 def text(rows: Sequence[dict[str, str]]) -> str:
@@ -242,10 +240,7 @@ def main() -> None:
     for name, k, rho in [] if a.sharpen else cells():
         rows.append(compare(name, k, rho, batches=a.batches if name in ASKED else a.batches_more))
         print(rows[-1], flush=True)
-    with CSV.open("w", newline="") as f:
-        writer = csv.DictWriter(f, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: f"{v:.7g}" if isinstance(v, float) else v for key, v in row.items()} for row in rows)
+    write_rows(CSV, rows, 7)
     save_record(
         RECORD,
         command_line("studies.mgk_waits"),

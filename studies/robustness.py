@@ -41,7 +41,7 @@ from recqueue.workload import (
     sizes_from_pmf,
     trace_arrivals,
 )
-from studies.record import RESULTS, command_line, save_record
+from studies.record import RESULTS, command_line, read_rows, save_record
 
 CSV = RESULTS / "robustness.csv"
 CHUNK = 250
@@ -302,10 +302,7 @@ def chunk(number: int, scenarios: int) -> dict[str, object]:
 
 def read() -> list[dict[str, str]]:
     """Rows so far."""
-    if not CSV.exists():
-        return []
-    with CSV.open(newline="") as f:
-        return list(csv.DictReader(f))
+    return read_rows(CSV) if CSV.exists() else []
 
 
 def main() -> None:
