@@ -10,7 +10,7 @@ from scipy.signal import fftconvolve, lfilter
 from recqueue.errors import InputError, OutOfValidityError
 from recqueue.queueing.distribution import Distribution
 from recqueue.queueing.laws import ErlangMixture
-from recqueue.queueing.registry import Validity, register, require_stable
+from recqueue.queueing.registry import Validity, register, require_positive, require_stable
 from recqueue.queueing.steady_state import SteadyState
 from recqueue.queueing.uniformized import added_stages
 
@@ -89,8 +89,7 @@ def mxmk(arrival_rate: float, mean_service_s: float, servers: int, *, batch_pmf:
     (0.3716, 0.3016)
     """
     pmf = batch_law(batch_pmf)
-    if not (arrival_rate > 0 and mean_service_s > 0) or servers != int(servers) or servers < 1:
-        raise InputError("M^X/M/k: rate and mean service must be above 0, servers a whole number of 1 or more")
+    require_positive("M^X/M/k", servers, arrival_rate=arrival_rate, mean_service_s=mean_service_s)
     jobs_rate = arrival_rate * float(pmf @ np.arange(len(pmf)))
     rho = jobs_rate * mean_service_s / servers
     require_stable(rho, "M^X/M/k")

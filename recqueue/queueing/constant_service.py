@@ -8,12 +8,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recqueue.errors import InputError
 from recqueue.queueing.batch_markovian import batch_law, place_law
 from recqueue.queueing.distribution import Distribution
 from recqueue.queueing.laws import Law
 from recqueue.queueing.mxdk import excess
-from recqueue.queueing.registry import Validity, register, require_stable
+from recqueue.queueing.registry import Validity, register, require_positive, require_stable
 from recqueue.queueing.steady_state import SteadyState
 
 Array = NDArray[np.float64]
@@ -202,8 +201,7 @@ def mxdk_jobs(arrival_rate: float, service_s: float, servers: int, *, batch_pmf:
 def _solve(
     model: str, valid: Validity, arrival_rate: float, service_s: float, servers: int, batch_pmf: Array
 ) -> SteadyState:
-    if not (arrival_rate > 0 and service_s > 0) or servers != int(servers) or servers < 1:
-        raise InputError(f"{model}: rate and service must be above 0, servers a whole number of 1 or more")
+    require_positive(model, servers, arrival_rate=arrival_rate, service_s=service_s)
     jobs_rate = arrival_rate * float(batch_pmf @ np.arange(len(batch_pmf)))
     rho = jobs_rate * service_s / servers
     require_stable(rho, model)

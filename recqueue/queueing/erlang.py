@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from recqueue.errors import InputError
 from recqueue.queueing.distribution import Distribution
 from recqueue.queueing.laws import ErlangMixture, PhaseType
-from recqueue.queueing.registry import Validity, finite_or_raise, register, require_stable
+from recqueue.queueing.registry import Validity, finite_or_raise, register, require_positive, require_stable
 from recqueue.queueing.steady_state import SteadyState
 
 VALID = Validity({"servers": (1, 10_000), "utilization": (0, 0.9999)})
@@ -208,8 +208,7 @@ def mmk(arrival_rate: float, mean_service_s: float, servers: int) -> SteadyState
 
 
 def _solve(model: str, arrival_rate: float, mean_service_s: float, servers: int) -> SteadyState:
-    if not (arrival_rate > 0 and mean_service_s > 0) or servers != int(servers):
-        raise InputError(f"{model}: rate and mean service must be above 0, servers a whole number")
+    require_positive(model, servers, arrival_rate=arrival_rate, mean_service_s=mean_service_s)
     rho = arrival_rate * mean_service_s / servers
     require_stable(rho, model)
     VALID.check(model, servers=servers, utilization=rho)

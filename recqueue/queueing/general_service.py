@@ -6,14 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
-from recqueue.errors import InputError
 from recqueue.queueing.constant_service import mdk
 from recqueue.queueing.distribution import Distribution
 from recqueue.queueing.erlang import mmk
 from recqueue.queueing.laws import Discrete, Law, PhaseType
 from recqueue.queueing.mg1 import mg1
 from recqueue.queueing.phase_service import mphk
-from recqueue.queueing.registry import Validity, register, require_stable
+from recqueue.queueing.registry import Validity, register, require_positive, require_stable
 from recqueue.queueing.steady_state import SteadyState
 
 Array = NDArray[np.float64]
@@ -85,8 +84,7 @@ def mgk(arrival_rate: float, service: object, servers: int) -> SteadyState:
     (0.313, 0.82)
     """
     s = Distribution.of(service)
-    if not arrival_rate > 0 or servers != int(servers) or servers < 1:
-        raise InputError("M/G/k: the rate must be above 0, servers a whole number of 1 or more")
+    require_positive("M/G/k", servers, arrival_rate=arrival_rate)
     rho, scv = arrival_rate * s.mean / servers, s.scv
     require_stable(rho, "M/G/k")
     VALID.check("M/G/k", servers=servers, utilization=rho, service_scv=scv)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recqueue.errors import InputError, OutOfValidityError
+from recqueue.errors import OutOfValidityError
 from recqueue.queueing.distribution import Distribution
 from recqueue.queueing.inversion import Transform
 from recqueue.queueing.laws import Law
-from recqueue.queueing.registry import Validity, finite_or_raise, register, require_stable
+from recqueue.queueing.registry import Validity, finite_or_raise, register, require_positive, require_stable
 from recqueue.queueing.steady_state import SteadyState
 
 VALID = Validity({"utilization": (0, 0.999), "service_scv": (0, 20)})
@@ -107,8 +107,7 @@ def mg1(arrival_rate: float, service: object) -> SteadyState:
     (3.0, 11.318)
     """
     s = Distribution.of(service)
-    if not arrival_rate > 0:
-        raise InputError(f"M/G/1: arrival rate {arrival_rate:.6g} per s; it must be above 0")
+    require_positive("M/G/1", arrival_rate=arrival_rate)
     rho = arrival_rate * s.mean
     require_stable(rho, "M/G/1")
     VALID.check("M/G/1", utilization=rho, service_scv=s.scv)

@@ -13,7 +13,7 @@ from recqueue.queueing.arrival_processes import MAP
 from recqueue.queueing.distribution import Distribution
 from recqueue.queueing.laws import ErlangMixture, PhaseType
 from recqueue.queueing.qbd import boundary, rate_matrix
-from recqueue.queueing.registry import Validity, register, require_stable
+from recqueue.queueing.registry import Validity, register, require_positive, require_stable
 from recqueue.queueing.service_law import service_law
 from recqueue.queueing.steady_state import SteadyState
 from recqueue.queueing.uniformized import added_stages, from_stage_tail
@@ -120,8 +120,7 @@ def mphk(arrival_rate: float, service: object, servers: int) -> SteadyState:
     >>> round(state.delay_probability, 4), round(state.wait.quantile(0.95), 3)
     (0.5914, 2.315)
     """
-    if not arrival_rate > 0:
-        raise InputError(f"M/PH/k: arrival rate {arrival_rate:.6g} per s; it must be above 0")
+    require_positive("M/PH/k", arrival_rate=arrival_rate)
     return _solve("M/PH/k", MAP.poisson(arrival_rate), service, servers)
 
 

@@ -141,6 +141,15 @@ def finite_or_raise(values: Any, utilization: Any, what: str) -> Any:
     return np.where(rho < 1, values, np.inf)
 
 
+def require_positive(what: str, servers: float = 1, **values: float) -> None:
+    """Raise InputError, with the number, for a value not above 0 or servers that are no whole number of 1 or more."""
+    for name, value in values.items():
+        if not value > 0:
+            raise InputError(f"{what}: {name} {value}; it must be above 0")
+    if not servers >= 1 or servers != int(servers):
+        raise InputError(f"{what}: servers {servers}; it must be a whole number of 1 or more")
+
+
 def require_stable(utilization: float, what: str) -> None:
     """Raise UnstableQueueError, with the number, when the utilization is 1 or more; ``what`` begins the message."""
     if not utilization < 1:

@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 from recqueue.errors import InputError, OutOfValidityError
 from recqueue.queueing.distribution import Distribution
 from recqueue.queueing.laws import ErlangMixture, Law, PhaseType
-from recqueue.queueing.registry import Validity, register, require_stable
+from recqueue.queueing.registry import Validity, register, require_positive, require_stable
 from recqueue.queueing.steady_state import SteadyState
 
 VALID = Validity({"servers": (1, 1000), "utilization": (0, 0.999), "gap_scv": (0, 20)})
@@ -65,8 +65,7 @@ def gimk(gap: object, mean_service_s: float, servers: int) -> SteadyState:
     (0.3615, 0.1947)
     """
     gaps = Distribution.of(gap)
-    if not mean_service_s > 0 or servers != int(servers) or servers < 1:
-        raise InputError("GI/M/k: mean service must be above 0, servers a whole number of 1 or more")
+    require_positive("GI/M/k", servers, mean_service_s=mean_service_s)
     if gaps.atom > 0:
         raise InputError(f"GI/M/k: gaps are 0 with probability {gaps.atom:.3g}; use M^X/M/k for batches")
     mu, rate = 1 / mean_service_s, 1 / gaps.mean

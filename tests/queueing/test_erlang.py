@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recqueue.errors import UnstableQueueError
-from recqueue.queueing.erlang import erlang_b, erlang_c
+from recqueue.errors import InputError, UnstableQueueError
+from recqueue.queueing.erlang import erlang_b, erlang_c, mmk
 
 
 def textbook_erlang(servers, load):
@@ -45,3 +45,17 @@ def test_erlang_c_near_saturation_and_beyond():
     assert erlang_c(16, 16 * (1 - 1e-9)) == pytest.approx(1, abs=1e-6)
     with pytest.raises(UnstableQueueError, match=r"Erlang C: utilization 1;"):
         erlang_c(16, 16.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((0.0, 1.0, 2), r"M/M/k: arrival_rate 0\.0; it must be above 0"),
+        ((1.0, float("nan"), 2), "M/M/k: mean_service_s nan; it must be above 0"),
+        ((1.0, 1.0, 0), "M/M/k: servers 0; it must be a whole number of 1 or more"),
+        ((1.0, 1.0, 2.5), r"M/M/k: servers 2\.5; it must be a whole number of 1 or more"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_the_number(arguments, says):
+    with pytest.raises(InputError, match=says):
+        mmk(*arguments)
