@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -84,16 +86,15 @@ class Crew(Generic[Result]):
     def _attempt(self, tasks: Sequence[Task[Result]], places: Iterable[int]) -> dict[int, Result]:
         """Finished results; tasks whose worker died or that an interrupt stopped are left out, errors are raised."""
         futures: dict[int, Future[Result]] = {}
-        try:
+        with self._listening(futures):
             with suppress(BrokenExecutor):
                 for i in places:
+                    if self.interrupted:
+                        break
                     futures[i] = self.executor.submit(tasks[i])
-            wait(futures.values())
-        except KeyboardInterrupt:
-            self.interrupted = True
-            for future in futures.values():
-                future.cancel()
-            wait(futures.values())  # those under way: one replication each
+            if self.interrupted:  # perhaps between a submission and its place among the futures
+                self._cancel(futures)
+            wait(futures.values())  # interrupted, only for those under way: one replication each
         done: dict[int, Result] = {}
         for i, future in futures.items():
             if future.cancelled():
@@ -106,3 +107,29 @@ class Crew(Generic[Result]):
             elif not isinstance(error, BrokenExecutor):
                 raise error
         return done
+
+    @staticmethod
+    def _cancel(futures: Mapping[int, Future[Result]]) -> None:
+        for future in list(futures.values()):
+            future.cancel()
+
+    @contextmanager
+    def _listening(self, futures: Mapping[int, Future[Result]]) -> Iterator[None]:
+        """While the block runs Ctrl-C cancels what has not begun.
+
+        The default handler would raise wherever the main thread happens to be, in a finalizer too, where it is lost.
+        """
+        mine = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if not mine or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(*_: object) -> None:
+            self.interrupted = True
+            self._cancel(futures)
+
+        signal.signal(signal.SIGINT, stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
