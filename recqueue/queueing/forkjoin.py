@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_ndtr
+from scipy.special import log_ndtr, ndtr
 
 from recqueue.queueing.mxdk import start_times
 from recqueue.queueing.pooled import Work, stretch
@@ -181,14 +181,34 @@ class Response:
         return more, q.cv / np.sqrt(1 + more), last_more_s, last_cv
 
     @cached_property
-    def _last_starts(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Start of the last sub-request of each kind at each level, and its mean service, shape (kinds, levels)."""
-        starts, slow, _ = self._levels
-        low, high, a = self._places[1]
-        last_s = self.queries.last_s[:, None]
+    def _factors(self) -> _Factors:
+        """What the distribution function needs at every time, the same at all of them."""
+        q = self.queries
+        starts, slow, weights = self._levels
+        more, cv, last_more_s, last_cv = self._noise
+        distinct, first, member = np.unique(q.full, return_index=True, return_inverse=True)
+        low, high, a = (place[first] for place in self._places[1])
+        last_s = q.last_s[:, None]
         if self.slowdown is not None:
-            last_s = last_s * ((1 - a) * slow[low] + a * slow[high])
-        return (1 - a) * starts[low] + a * starts[high], last_s
+            last_s = last_s * ((1 - a) * slow[low] + a * slow[high])[member]
+        low_before, high_before, a_before = (place[first] for place in self._places[0])
+        rows = int(high_before.max()) + 1 if distinct[-1] > 0 else 0
+        if self.slowdown is not None:
+            slow = slow[:rows]
+        full_s = q.full_s * slow
+        return _Factors(
+            weights=weights,
+            starts=starts[:rows],
+            more_s=more[:rows] * full_s,
+            full=_places_of(full_s * (1 + more[:rows]), cv[:rows]),
+            gaps=np.diff(self.positions[:rows])[:, None],
+            before=(low_before, high_before, a_before),
+            split=(distinct > 0)[:, None],
+            member=member,
+            last_starts=(1 - a) * starts[low] + a * starts[high],
+            last_more_s=last_more_s[first],
+            last=_places_of(last_s + last_more_s, last_cv),
+        )
 
     def cdf(self, t: float) -> float:
         r"""Probability that a query is done within ``t`` seconds.
@@ -200,34 +220,47 @@ class Response:
         with :math:`q_j` the quantile function of the start of sub-request j; for constant service this is the smaller
         of the two last marginals.
         """
+        return float(self.cdf_at(np.array([t]))[0])
+
+    def cdf_at(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
+        """:meth:`cdf` at each of the times ``t``, shape (times,); quickest when they ascend."""
         q = self.queries
-        if t <= 0:
-            return 0.0
         if q.cv == 0 and self.slowdown is None:
             full, last = self._places
-            ended = self._started(last, t - q.last_s)
-            before = self._started(full, np.full(len(q.full), t - q.full_s))
-            return float(q.probability @ np.where(q.full > 0, np.minimum(ended, before), ended))
-        starts, slow, weights = self._levels
-        start, last_s = self._last_starts
-        low, high, a = self._places[0]
-        more, cv, last_more_s, last_cv = self._noise
+            ended = self._started(last, t[:, None] - q.last_s)
+            if full_s := q.full_s * (q.full.max() > 0):
+                before = self._started(full, np.broadcast_to(t[:, None] - full_s, ended.shape))
+                ended = np.where(q.full > 0, np.minimum(ended, before), ended)
+            return np.asarray(np.where(t > 0, ended @ q.probability, 0.0))
+        at_once = max(1, _AT_ONCE // (len(q.full) * len(self._factors.weights)))
+        return np.concatenate([self._noisy_cdf(t[i : i + at_once]) for i in range(0, len(t), at_once)])
+
+    def _noisy_cdf(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
+        q, f, (starts, _, _) = self.queries, self._factors, self._levels
         # Levels so low that all is done, or so high that nothing has started, need no evaluation.
-        done = int(np.searchsorted(starts[-1], t - self._longest_s))
-        some = slice(done, int(np.searchsorted(starts[0], t)))
+        done = int(np.searchsorted(starts[-1], float(t.min()) - self._longest_s))
+        some = slice(done, int(np.searchsorted(starts[0], float(t.max()))))
+        below = float(f.weights[:done].sum())
         if some.stop <= some.start:
-            return float(weights[:done].sum())
-        if self.slowdown is not None:
-            slow, last_s = slow[:, some], last_s[:, some]
-        # Sum of the logarithms over all sub-requests up to each tabulated one; those in between by the trapezoid rule.
-        log_done = _log_lognormal(((t - starts[:, some]) / (q.full_s * slow) + more) / (1 + more), cv)
-        gaps = np.diff(self.positions)[:, None]
-        steps = gaps * (log_done[1:] + log_done[:-1]) / 2 + (log_done[1:] - log_done[:-1]) / 2
-        up_to = np.concatenate((log_done[:1], log_done[:1] + np.cumsum(steps, axis=0)))
-        before = up_to[low] if np.array_equal(low, high) else (1 - a) * up_to[low] + a * up_to[high]
-        before[q.full == 0] = 0.0
-        in_time = np.exp(_log_lognormal((t - start[:, some] + last_more_s) / (last_s + last_more_s), last_cv) + before)
-        return float(weights[:done].sum() + (q.probability @ in_time) @ weights[some])
+            return np.full(len(t), below)
+        t = t[:, None, None]
+        _, log_table, table = _normal_tables()
+        member: NDArray[np.int64] | slice = f.member if len(f.split) > 1 else slice(None)
+        log_left = np.log(np.maximum(t - f.last_starts[:, some] + f.last_more_s, 1e-300))
+        in_time = _read(table, log_left[:, member], _cut(f.last, some))
+        if len(f.starts):
+            # Sum of the logarithms over all sub-requests up to each tabulated one; in between by the trapezoid rule.
+            more_s = f.more_s[:, some] if f.more_s.shape[1] > 1 else f.more_s
+            log_left = np.log(np.maximum(t - f.starts[:, some] + more_s, 1e-300))
+            up_to = _read(log_table, log_left, _cut(f.full, some))
+            if len(f.gaps):
+                steps = up_to[:, 1:] * ((f.gaps + 1) / 2) + up_to[:, :-1] * ((f.gaps - 1) / 2)
+                np.cumsum(steps, axis=1, out=steps)
+                up_to[:, 1:] = up_to[:, :1] + steps
+            low, high, a = f.before
+            before = np.exp(np.where(f.split, (1 - a) * up_to[:, low] + a * up_to[:, high], 0.0))
+            in_time *= before[:, member]
+        return np.asarray(below + (q.probability @ in_time) @ f.weights[some])
 
     @cached_property
     def _longest_s(self) -> float:
@@ -309,31 +342,79 @@ _ALIKE = 0.3
 is lost of the variance of the starts is a 12th of its square, less than a hundredth of that of a service."""
 _NEVER = -200.0
 """Logarithm of a probability of 0, near enough."""
+_AT_ONCE = 1 << 15
+"""Probabilities evaluated together: as many as a processor keeps close."""
+_Table = tuple[_Array, _Array]
+
+
+@dataclass(frozen=True, eq=False)
+class _Factors:
+    """Constants of a noisy distribution function.
+
+    Weights of the levels; of the full sub-requests at the tabulated positions their starts, what their noise adds, and
+    how their table is read; the rows of the last full one for each number of full sub-requests, and whether there is
+    one; which such number each kind has; and the same of the last sub-requests.
+    """
+
+    weights: _Array
+    starts: _Array
+    more_s: _Array
+    full: tuple[_Array, _Array]
+    gaps: NDArray[np.int64]
+    before: _Between
+    split: NDArray[np.bool_]
+    member: NDArray[np.int64]
+    last_starts: _Array
+    last_more_s: _Array
+    last: tuple[_Array, _Array]
 
 
 @lru_cache(maxsize=1)
-def _log_normal_table() -> tuple[float, float, NDArray[np.float64]]:
-    """First point, points per unit and log P(Z <= z) of the normal law, where that is neither 0 nor 1."""
+def _normal_tables() -> tuple[tuple[float, float], _Table, _Table]:
+    """Of the normal law: first point and points per unit; log P(Z <= z) and P(Z <= z), where neither 0 nor 1.
+
+    Both as an intercept and a slope for each interval, so that a value is ``intercept[i] + slope[i] * place``.
+    """
     z = np.linspace(-12.0, 7.0, 8192)
-    table = np.concatenate(([_NEVER], log_ndtr(z), [0.0, 0.0]))
-    table.setflags(write=False)
-    step = z[1] - z[0]
-    return float(z[0] - step), float(1 / step), table
+
+    def lines(values: _Array) -> _Table:
+        slope = np.diff(values)
+        slope[0] = slope[-1] = 0.0
+        intercept = values[:-1] - slope * np.arange(len(slope))
+        for part in (slope, intercept):
+            part.setflags(write=False)
+        return intercept, slope
+
+    step = float(z[1] - z[0])
+    log_table = np.concatenate(([_NEVER], log_ndtr(z), [0.0, 0.0]))
+    table = np.concatenate(([0.0], ndtr(z), [1.0, 1.0]))
+    return (float(z[0]) - step, 1 / step), lines(log_table), lines(table)
 
 
-def _log_lognormal(x: NDArray[np.float64], cv: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Logarithm of P(S <= x) for a log-normal S of mean 1, from a table; a constant S where cv is 0."""
-    if not np.any(cv):
-        return np.where(x >= 1 - 1e-12, 0.0, _NEVER)
-    first, per_unit, table = _log_normal_table()
-    sigma = np.sqrt(np.log1p(cv**2))
-    scale = per_unit / sigma
-    place = np.log(np.maximum(x, 1e-300)) * scale + ((sigma / 2 - first) * per_unit)
-    np.clip(place, 0.0, len(table) - 2, out=place)
+def _places_of(mean_s: _Array, cv: _Array) -> tuple[_Array, _Array]:
+    """Slope and intercept, in log t, of the place in the tables of a log-normal law at t; a step where cv is 0."""
+    first, per_unit = _normal_tables()[0]
+    sigma = np.sqrt(np.log1p(np.maximum(cv, 1e-9) ** 2))
+    slope = per_unit / sigma
+    return slope, (sigma / 2 - first) * per_unit - np.log(mean_s) * slope
+
+
+def _cut(places: tuple[_Array, _Array], levels: slice) -> tuple[_Array, _Array]:
+    """The same at some of the levels."""
+    slope, intercept = places
+    return slope, intercept[:, levels] if intercept.shape[1] > 1 else intercept
+
+
+def _read(table: _Table, log_t: _Array, places: tuple[_Array, _Array]) -> _Array:
+    """Values of a table at ``log_t``, beyond its ends those of the ends."""
+    place = log_t * places[0]
+    place += places[1]
     i = place.astype(np.int64)
-    place -= i
-    low = table[i]
-    return np.asarray(low + place * (table[i + 1] - low))
+    np.maximum(i, 0, out=i)
+    np.minimum(i, len(table[0]) - 1, out=i)
+    place *= table[1].take(i)
+    place += table[0].take(i)
+    return place
 
 
 def response(
