@@ -9,6 +9,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+import numpy as np
+
 from recqueue.queueing import forkjoin
 from recqueue.queueing.forkjoin import Response
 from recqueue.serving.scenario import Scenario
@@ -156,8 +158,8 @@ def on_jump(mixture: Sequence[tuple[float, Response]], p: float, latency_s: floa
     every latency along it is a percentile to within rounding, and neither a formula nor a simulation can say more.
     """
     little = JUMP_SHARE * (1 - p)
-    above = forkjoin.distribution(mixture, latency_s * JUMP_WITHIN) - p
-    below = p - forkjoin.distribution(mixture, latency_s / JUMP_WITHIN)
-    if min(above, below) > little:
+    before, after = forkjoin.distribution(mixture, latency_s * np.array([1 / JUMP_WITHIN, JUMP_WITHIN]))
+    if min(after - p, p - before) > little:
         return None
-    return forkjoin.quantile(mixture, p - little), forkjoin.quantile(mixture, p + little)
+    low, high = forkjoin.quantiles(mixture, [p - little, p + little])
+    return low, high

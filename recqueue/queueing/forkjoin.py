@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -187,12 +186,12 @@ class Response:
         starts, slow, weights = self._levels
         more, cv, last_more_s, last_cv = self._noise
         distinct, first, member = np.unique(q.full, return_index=True, return_inverse=True)
-        low, high, a = (place[first] for place in self._places[1])
+        low, high, a = self._between(distinct + 1)
         last_s = q.last_s[:, None]
         if self.slowdown is not None:
             last_s = last_s * ((1 - a) * slow[low] + a * slow[high])[member]
-        low_before, high_before, a_before = (place[first] for place in self._places[0])
-        rows = int(high_before.max()) + 1 if distinct[-1] > 0 else 0
+        before = self._between(np.maximum(distinct, 1))
+        rows = int(before[1].max()) + 1 if distinct[-1] > 0 else 0
         if self.slowdown is not None:
             slow = slow[:rows]
         full_s = q.full_s * slow
@@ -202,7 +201,7 @@ class Response:
             more_s=more[:rows] * full_s,
             full=_places_of(full_s * (1 + more[:rows]), cv[:rows]),
             gaps=np.diff(self.positions[:rows])[:, None],
-            before=(low_before, high_before, a_before),
+            before=before,
             split=(distinct > 0)[:, None],
             member=member,
             last_starts=(1 - a) * starts[low] + a * starts[high],
@@ -210,8 +209,8 @@ class Response:
             last=_places_of(last_s + last_more_s, last_cv),
         )
 
-    def cdf(self, t: float) -> float:
-        r"""Probability that a query is done within ``t`` seconds.
+    def cdf(self, t: NDArray[np.float64] | float) -> NDArray[np.float64]:
+        r"""Probability that a query is done within ``t`` seconds, in the shape of ``t``; quickest when they ascend.
 
         Starts of one query are ordered and nearly comonotone, services independent of them:
 
@@ -220,20 +219,18 @@ class Response:
         with :math:`q_j` the quantile function of the start of sub-request j; for constant service this is the smaller
         of the two last marginals.
         """
-        return float(self.cdf_at(np.array([t]))[0])
-
-    def cdf_at(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
-        """:meth:`cdf` at each of the times ``t``, shape (times,); quickest when they ascend."""
-        q = self.queries
+        q, shape = self.queries, np.shape(t)
+        t = np.reshape(t, -1)
         if q.cv == 0 and self.slowdown is None:
             full, last = self._places
-            ended = self._started(last, t[:, None] - q.last_s)
-            if full_s := q.full_s * (q.full.max() > 0):
-                before = self._started(full, np.broadcast_to(t[:, None] - full_s, ended.shape))
-                ended = np.where(q.full > 0, np.minimum(ended, before), ended)
-            return np.asarray(np.where(t > 0, ended @ q.probability, 0.0))
+            found = self._started(last, t[:, None] - q.last_s)
+            if q.full.any():
+                before = self._started(full, np.broadcast_to(t[:, None] - q.full_s, found.shape))
+                found = np.where(q.full > 0, np.minimum(found, before), found)
+            return np.asarray(np.where(t > 0, found @ q.probability, 0.0)).reshape(shape)
         at_once = max(1, _AT_ONCE // (len(q.full) * len(self._factors.weights)))
-        return np.concatenate([self._noisy_cdf(t[i : i + at_once]) for i in range(0, len(t), at_once)])
+        chunks = [self._noisy_cdf(t[i : i + at_once]) for i in range(0, len(t), at_once)]
+        return np.concatenate(chunks).reshape(shape)
 
     def _noisy_cdf(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
         q, f, (starts, _, _) = self.queries, self._factors, self._levels
@@ -272,10 +269,6 @@ class Response:
         last = (last_s + last_more_s) * np.exp(6 * np.sqrt(np.log1p(last_cv**2))) - last_more_s
         return slow * float(max(full.max(), last.max()))
 
-    def sf(self, t: float) -> float:
-        """Probability that a query takes longer than ``t`` seconds."""
-        return 1.0 - self.cdf(t)
-
     def quantile(self, p: float) -> float:
         """Seconds within which a share ``p`` of the queries is done."""
         return quantile([(1.0, self)], p)
@@ -290,13 +283,14 @@ class Response:
             full = (1 - a) * starts[low] + a * starts[high] + q.full_s
             done = np.where(q.full[:, None] > 0, np.maximum(full, last), last)
             return float(q.probability @ (done @ LEVEL_WEIGHTS))
-        edges = [0.0, *(self.quantile(p) for p in (0.01, 0.6, 0.97, 1 - 1e-5))]
-        nodes, weights = np.polynomial.legendre.leggauss(10)
-        total = 0.0
-        for begin, end in pairwise(edges):
-            tail = [self.sf(float(t)) for t in begin + (end - begin) * (nodes + 1) / 2]
-            total += float(weights @ tail) * (end - begin) / 2
-        return total
+        if not q.full.any():  # every query is one sub-request
+            starts, slow, weights = self._levels
+            return float(q.probability @ (starts[:1] + q.last_s[:, None] * slow[:1]) @ weights)
+        edges = np.array([0.0, *quantiles([(1.0, self)], [0.01, 0.6, 0.97, 1 - 1e-5], relative=1e-3)])
+        nodes, weights = _gauss_points(min(48, 10 + int(1 / q.cv)) if q.cv else 48)
+        times = edges[:-1, None] + np.diff(edges)[:, None] * (nodes + 1) / 2
+        tails = 1 - self.cdf(times)
+        return float(tails @ weights @ np.diff(edges) / 2)
 
     @property
     def idle(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -367,6 +361,12 @@ class _Factors:
     last_starts: _Array
     last_more_s: _Array
     last: tuple[_Array, _Array]
+
+
+@lru_cache(maxsize=64)
+def _gauss_points(number: int) -> tuple[_Array, _Array]:
+    nodes, weights = np.polynomial.legendre.leggauss(number)
+    return nodes, weights
 
 
 @lru_cache(maxsize=1)
@@ -497,9 +497,9 @@ def response(
     return Response(queries, table.positions, times, cdf, later, servers)
 
 
-def distribution(mixture: Sequence[tuple[float, Response]], t: float) -> float:
-    """Share of all queries done within ``t`` seconds, over ``(probability, Response)`` parts."""
-    return sum(w * r.cdf(t) for w, r in mixture)
+def distribution(mixture: Sequence[tuple[float, Response]], t: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    """Share of all queries done within ``t``, in its shape, over ``(probability, Response)`` parts."""
+    return np.asarray(sum(w * r.cdf(t) for w, r in mixture))
 
 
 def quantile(mixture: Sequence[tuple[float, Response]], p: float) -> float:
@@ -507,53 +507,87 @@ def quantile(mixture: Sequence[tuple[float, Response]], p: float) -> float:
 
     Distributions are mixed, never percentiles: the root of :math:`\sum_i w_i P(R_i \le t) = p`.
     """
+    return quantiles(mixture, [p])[0]
+
+
+def quantiles(mixture: Sequence[tuple[float, Response]], p: Sequence[float], *, relative: float = 1e-6) -> list[float]:
+    """:func:`quantile` for each of several shares, to ``relative`` of it or of the tail: quicker than one by one."""
     guesses = [(w, *r.idle) for w, r in mixture]
     times = np.concatenate([t for _, t, _ in guesses])
     shares = np.concatenate([w * share for w, _, share in guesses])
     order = np.argsort(times)
-    at = min(int(np.searchsorted(np.cumsum(shares[order]), p)), len(order) - 1)
-    noise = max(r.queries.cv for _, r in mixture)
-    return _root(partial(distribution, mixture), p, float(times[order[at]]) * (1 + noise))
+    at = np.minimum(np.searchsorted(np.cumsum(shares[order]), p), len(order) - 1)
+    cvs = [r.queries.cv for _, r in mixture]
+    guess = times[order[at]] * (1 + max(cvs))
+    return _roots(partial(distribution, mixture), np.asarray(p), guess, smooth=min(cvs) > 0, relative=relative)
 
 
-def _root(cdf: Callable[[float], float], p: float, guess: float, *, relative: float = 1e-6) -> float:
-    """Smallest t with ``cdf(t) >= p``, to 1e-6 of t or of the tail: false position on the logarithm of the tail.
+def _roots(
+    cdf: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    p: NDArray[np.float64],
+    guess: NDArray[np.float64],
+    *,
+    smooth: bool,
+    relative: float = 1e-6,
+) -> list[float]:
+    """Smallest t with ``cdf(t) >= p`` for each p, to ``relative`` of t or of the tail.
 
-    Tails are nearly exponential, so a straight line through two points of the logarithm lands close (the Illinois
-    rule keeps either end moving); three steps that have not shrunk the bracket to a third are followed by a halving.
+    Tails are nearly exponential, so t against the logarithm of the tail is nearly a straight line: the next points are
+    that of the parabola through three known ones and one on either side of it, for a narrow bracket. All known points
+    serve all p. A bracket that has not shrunk to a third, as at a jump, is cut into eight. Where the function is
+    ``smooth`` a parabola that hardly differs from the line is believed.
     """
-    goal = np.log1p(-p)
+    goals = np.log1p(-p) + relative  # so that what is flat at p counts as beyond it
+    # Ascending times, with the logarithm of the tail.
+    t, g = np.zeros(1), np.zeros(1)
+    found, widths = np.full(len(p), np.nan), np.full(len(p), np.inf)
+    new = np.geomspace(0.85 * guess.min(), 3.0 * guess.max(), 6 + 2 * len(p))
+    for _ in range(100):
+        tail = np.log(np.maximum(1.0 - cdf(new), 1e-14))
+        t, g = np.concatenate((t, new)), np.concatenate((g, tail))
+        order = np.argsort(t, kind="stable")
+        t, g = t[order], np.minimum.accumulate(g[order])
+        wanted: list[float] = []
+        for i in np.flatnonzero(np.isnan(found)):
+            goal = float(goals[i])
+            high = int(np.searchsorted(-g, -goal))  # the first with so small a tail
+            if high == len(t):
+                wanted.extend(t[-1] * np.array([1.3, 1.8, 2.6, 4.0]))
+                continue
+            low, width = float(t[high - 1]), float(t[high] - t[high - 1])
+            if width <= relative * low or goal - g[high] < relative / 2:
+                found[i] = t[high]
+            elif high > 1 and g[high - 1] - goal < relative / 2:
+                found[i] = low
+            elif width > widths[i] / 3:
+                widths[i] = np.inf
+                wanted.extend(low + width * np.arange(1, 8) / 8)
+            else:
+                widths[i] = width
+                line, bent = _inverse(t, g, high, goal)
+                if smooth and width < 0.03 * low and abs(bent - line) < 2 * relative * low:
+                    found[i] = bent
+                    continue
+                share = min(max(((bent if np.isfinite(bent) else line) - low) / width, 0.01), 0.99)
+                wanted.extend(
+                    low + width * np.array([max(share - 0.04, share / 2), share, min(share + 0.04, (share + 1) / 2)])
+                )
+        if not wanted:
+            break
+        new = np.sort(wanted)
+    return [float(x) for x in found]
 
-    def gap(t: float) -> float:
-        return float(goal - np.log(max(1.0 - cdf(t), 1e-14)))
 
-    low, f_low, high, f_high = 0.0, float(goal), np.inf, np.inf
-    before, f_before, t, width, side = 0.0, f_low, guess, np.inf, 0
-    for count in range(1, 200):
-        f = gap(t)
-        if abs(f) < relative and count > 1:
-            return t
-        if f >= 0:
-            high, f_high = t, f
-            f_low = f_low / 2 if side == 1 else f_low
-            side = 1
-        else:
-            before, f_before, low, f_low = low, f_low, t, f
-            f_high = f_high / 2 if side == -1 else f_high
-            side = -1
-        if high - low <= relative * low:
-            return high
-        if np.isinf(high):
-            rise = (f_low - f_before) / (low - before)
-            t *= 1.6 if rise <= 0 else min(max(1.02 - f / rise / t, 1.05), 2.0)
-        elif count % 4 == 0 and high - low > width / 3:
-            t = (low + high) / 2
-        else:
-            t = min(max(high - (high - low) * f_high / (f_high - f_low), low + 1e-3 * (high - low)), high)
-            if low == 0:
-                t = max(t, 0.8 * high)
-        width = high - low if count % 4 == 0 else width
-    return high
+def _inverse(t: NDArray[np.float64], g: NDArray[np.float64], high: int, goal: float) -> tuple[float, float]:
+    """Time at which a line, and a parabola through one neighbour more, reaches ``goal`` inside the bracket."""
+    low = high - 1
+    third = low - 1 if high + 1 == len(t) or (low > 0 and g[low - 1] - g[low] < g[high] - g[high + 1]) else high + 1
+    slope = (t[high] - t[low]) / (g[high] - g[low])
+    line = float(t[low] + slope * (goal - g[low]))
+    if third < 0 or g[third] == g[low] or g[third] == g[high]:
+        return line, np.inf
+    bend = ((t[third] - t[high]) / (g[third] - g[high]) - slope) / (g[third] - g[low])
+    return line, line + float(bend * (goal - g[low]) * (goal - g[high]))
 
 
 def mean(mixture: Sequence[tuple[float, Response]]) -> float:
