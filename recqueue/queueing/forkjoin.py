@@ -325,8 +325,10 @@ class Response:
         low, high, a = place
         times, cdf, last, apart = self._rows
         left = np.interp(np.minimum(t, last[low]) + apart * low, times, cdf)
-        right = np.interp(np.minimum(t, last[high]) + apart * high, times, cdf)
-        return np.asarray(np.where(t < 0, 0.0, left + (right - left) * a[:, 0]))
+        if a.any():
+            right = np.interp(np.minimum(t, last[high]) + apart * high, times, cdf)
+            left += (right - left) * a[:, 0]
+        return np.asarray(np.where(t < 0, 0.0, left))
 
 
 _Array = NDArray[np.float64]
@@ -534,8 +536,8 @@ def _roots(
 
     Tails are nearly exponential, so t against the logarithm of the tail is nearly a straight line: the next points are
     that of the parabola through three known ones and one on either side of it, for a narrow bracket. All known points
-    serve all p. A bracket that has not shrunk to a third, as at a jump, is cut into eight. Where the function is
-    ``smooth`` a parabola that hardly differs from the line is believed.
+    serve all p. A bracket that has not shrunk to a third is cut into twelve, and so is each where the function is not
+    ``smooth``, for it may jump. Where it is, a parabola that hardly differs from the line is believed.
     """
     goals = np.log1p(-p) + relative  # so that what is flat at p counts as beyond it
     # Ascending times, with the logarithm of the tail.
@@ -559,9 +561,10 @@ def _roots(
                 found[i] = t[high]
             elif high > 1 and g[high - 1] - goal < relative / 2:
                 found[i] = low
-            elif width > widths[i] / 3:
+            elif not smooth or width > widths[i] / 3:
                 widths[i] = np.inf
-                wanted.extend(low + width * np.arange(1, 8) / 8)
+                wanted.extend(low + width * np.arange(1, 12) / 12)
+                wanted.append(min(max(_inverse(t, g, high, goal)[0], low), float(t[high])))
             else:
                 widths[i] = width
                 line, bent = _inverse(t, g, high, goal)
