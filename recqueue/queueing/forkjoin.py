@@ -537,7 +537,8 @@ def _roots(
     Tails are nearly exponential, so t against the logarithm of the tail is nearly a straight line: the next points are
     that of the parabola through three known ones and one on either side of it, for a narrow bracket. All known points
     serve all p. A bracket that has not shrunk to a third is cut into twelve, and so is each where the function is not
-    ``smooth``, for it may jump. Where it is, a parabola that hardly differs from the line is believed.
+    ``smooth``, for it may jump. Where it is, two parabolas that
+    hardly differ, in a narrow bracket, are believed.
     """
     goals = np.log1p(-p) + relative  # so that what is flat at p counts as beyond it
     # Ascending times, with the logarithm of the tail.
@@ -567,11 +568,11 @@ def _roots(
                 wanted.append(min(max(_inverse(t, g, high, goal)[0], low), float(t[high])))
             else:
                 widths[i] = width
-                line, bent = _inverse(t, g, high, goal)
-                if smooth and width < 0.03 * low and abs(bent - line) < 2 * relative * low:
-                    found[i] = bent
+                one, other = _inverse(t, g, high, goal)
+                if smooth and width < 2e-3 * low and 0 < abs(one - other) < relative * low:
+                    found[i] = (one + other) / 2
                     continue
-                share = min(max(((bent if np.isfinite(bent) else line) - low) / width, 0.01), 0.99)
+                share = min(max(((one + other) / 2 - low) / width, 0.01), 0.99)
                 wanted.extend(
                     low + width * np.array([max(share - 0.04, share / 2), share, min(share + 0.04, (share + 1) / 2)])
                 )
@@ -582,15 +583,21 @@ def _roots(
 
 
 def _inverse(t: NDArray[np.float64], g: NDArray[np.float64], high: int, goal: float) -> tuple[float, float]:
-    """Time at which a line, and a parabola through one neighbour more, reaches ``goal`` inside the bracket."""
+    """Time inside the bracket at which the tail is ``goal``, by a parabola through the neighbour below it and above it.
+
+    The line where there is no such neighbour.
+    """
     low = high - 1
-    third = low - 1 if high + 1 == len(t) or (low > 0 and g[low - 1] - g[low] < g[high] - g[high + 1]) else high + 1
     slope = (t[high] - t[low]) / (g[high] - g[low])
     line = float(t[low] + slope * (goal - g[low]))
-    if third < 0 or g[third] == g[low] or g[third] == g[high]:
-        return line, np.inf
-    bend = ((t[third] - t[high]) / (g[third] - g[high]) - slope) / (g[third] - g[low])
-    return line, line + float(bend * (goal - g[low]) * (goal - g[high]))
+
+    def bent(third: int) -> float:
+        if not 0 <= third < len(t) or g[third] == g[low] or g[third] == g[high]:
+            return line
+        bend = ((t[third] - t[high]) / (g[third] - g[high]) - slope) / (g[third] - g[low])
+        return line + float(bend * (goal - g[low]) * (goal - g[high]))
+
+    return bent(low - 1), bent(high + 1)
 
 
 def mean(mixture: Sequence[tuple[float, Response]]) -> float:
