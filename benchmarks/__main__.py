@@ -36,6 +36,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help="what to time; all of it by default")
     parts = parser.parse_args().parts or list(PARTS)
+    if unknown := set(parts) - set(PARTS):
+        parser.error(f"no part {', '.join(sorted(unknown))}; give {' or '.join(PARTS)}")
     where = machine()
     RESULTS.mkdir(exist_ok=True)
     for name in parts:
