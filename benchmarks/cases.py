@@ -112,5 +112,40 @@ def fork_join() -> Iterator[Case]:
         )
 
 
-CASES: list[Callable[[], Iterator[Case]]] = [start_up, answers, fork_join]
+def evaluations() -> Iterator[Case]:
+    """The latency percentile at a policy and a rate, 500 times over the scenarios of the accuracy study: of 10,000."""
+    import warnings
+
+    import numpy as np
+
+    from recqueue.analysis.pools import Costs, mixture
+    from recqueue.errors import OutsideMeasuredRangeWarning
+    from recqueue.queueing import forkjoin
+    from studies.accuracy import draw
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OutsideMeasuredRangeWarning)
+        drawn = [draw(i)[1] for i in range(125)]
+        asked = [(s, share * (s.qps or 0.0), Costs.of(s)) for s in drawn for share in (1.0, 0.9, 0.7, 0.4)]
+
+    def percentiles() -> object:
+        found = []
+        for scenario, qps, costs in asked:
+            assert scenario.policy is not None
+            parts = mixture(scenario, scenario.policy, qps, costs)
+            found.append(forkjoin.quantile(parts, scenario.sla.percentile / 100))
+        return found
+
+    matrix = np.random.default_rng(0).standard_normal((256, 256))
+
+    yield Case(
+        name="500 of 10,000 evaluations of a percentile",
+        run=percentiles,
+        reference_name="16 symmetric 256 x 256 eigenproblems",
+        reference=lambda: [np.linalg.eigvalsh(matrix @ matrix.T) for _ in range(16)],
+        limit_s=0.5,
+    )
+
+
+CASES: list[Callable[[], Iterator[Case]]] = [start_up, answers, fork_join, evaluations]
 """Groups of cases; a group imports what it times when it is called."""

@@ -9,6 +9,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+import numpy as np
+
 from recqueue.queueing import forkjoin
 from recqueue.queueing.forkjoin import Response
 from recqueue.serving.scenario import Scenario
@@ -21,10 +23,11 @@ the latency, and a share so small is less than the formula's own error."""
 
 
 ONE_SIZE, QUIET, LIGHT = 0.9, 0.12, 0.5
-"""Split queries march in step where one kind has this probability or more, at this service cv and utilization or less;"""
+"""Split queries march in step where one kind has this probability or more, at this service cv and utilization or
+less;"""
 SOME, STILL, CALM = 0.02, 0.03, 0.25
-"""or where a kind of this probability or more needs one to one and a half times as many sub-requests as there are cores,
-at this service cv and utilization or less."""
+"""or where a kind of this probability or more needs one to one and a half times as many sub-requests as there are
+cores, at this service cv and utilization or less."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,9 +133,9 @@ def in_step(mixture: Sequence[tuple[float, Response]], utilization: float) -> bo
     """Whether sub-requests march in step: split queries, hardly noisy, that rarely wait for others.
 
     Where nearly all are alike, the few that do wait find a query just like themselves, and how long they wait hangs on
-    its remainder, which the formula rounds to none or a whole sub-request: its percentiles were off by up to 28 % in the
-    study. Where a size needs a few more sub-requests than there are cores, its last ones start in a second round, all at
-    the same moment, which the formula spreads: 13 %.
+    its remainder, which the formula rounds to none or a whole sub-request: its percentiles were off by up to 28 % in
+    the study. Where a size needs a few more sub-requests than there are cores, its last ones start in a second round,
+    all at the same moment, which the formula spreads: 13 %.
     """
     alike, second = (any(test(r) for _, r in mixture) for test in (_alike, _second_round))
     return (alike and utilization <= LIGHT) or (second and utilization <= CALM)
@@ -156,8 +159,8 @@ def on_jump(mixture: Sequence[tuple[float, Response]], p: float, latency_s: floa
     every latency along it is a percentile to within rounding, and neither a formula nor a simulation can say more.
     """
     little = JUMP_SHARE * (1 - p)
-    above = forkjoin.distribution(mixture, latency_s * JUMP_WITHIN) - p
-    below = p - forkjoin.distribution(mixture, latency_s / JUMP_WITHIN)
-    if min(above, below) > little:
+    before, after = forkjoin.distribution(mixture, latency_s * np.array([1 / JUMP_WITHIN, JUMP_WITHIN]))
+    if min(after - p, p - before) > little:
         return None
-    return forkjoin.quantile(mixture, p - little), forkjoin.quantile(mixture, p + little)
+    low, high = forkjoin.quantiles(mixture, [p - little, p + little])
+    return low, high

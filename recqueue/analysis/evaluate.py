@@ -106,9 +106,7 @@ def evaluate(scenario: Scenario, *, qps: float | None = None) -> Performance:
             f"{min(cpu_limit, accelerator_limit):.6g} queries/s"
         )
     else:
-        found = np.maximum.accumulate(
-            [forkjoin.quantile(parts, r) for r in sorted(ranks.values())]
-        )  # roots are rounded
+        found = np.maximum.accumulate(forkjoin.quantiles(parts, sorted(ranks.values())))  # roots are rounded
         at = dict(zip(sorted(ranks.values()), found.tolist(), strict=True))
         latency = {"mean": float(forkjoin.mean(parts)), **{name: at[rank] for name, rank in ranks.items()}}
         status = "ok"
@@ -156,7 +154,7 @@ def on_time(scenario: Scenario, policy: Policy, qps: float, costs: Costs) -> flo
     if qps >= CLOSEST_TO_SATURATION * min(loads(scenario, policy, costs).saturation_qps(scenario)):
         return 0.0
     try:
-        return forkjoin.distribution(mixture(scenario, policy, qps, costs, horizon_s=bound), bound)
+        return float(forkjoin.distribution(mixture(scenario, policy, qps, costs, horizon_s=bound), bound))
     except (UnstableQueueError, OutOfValidityError):
         return 0.0
 

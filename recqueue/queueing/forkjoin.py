@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_ndtr
+from scipy.special import log_ndtr, ndtr
 
 from recqueue.queueing.mxdk import start_times
 from recqueue.queueing.pooled import Work, stretch
 from recqueue.queueing.service import ServiceMixture
+from recqueue.queueing.tail_roots import tail_roots
 
 _EDGES = np.concatenate((np.linspace(0, 0.9, 73), np.linspace(0.9, 0.99, 25)[1:], np.linspace(0.99, 1, 13)[1:]))
 LEVELS = (_EDGES[1:] + _EDGES[:-1]) / 2
@@ -181,17 +181,37 @@ class Response:
         return more, q.cv / np.sqrt(1 + more), last_more_s, last_cv
 
     @cached_property
-    def _last_starts(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Start of the last sub-request of each kind at each level, and its mean service, shape (kinds, levels)."""
-        starts, slow, _ = self._levels
-        low, high, a = self._places[1]
-        last_s = self.queries.last_s[:, None]
+    def _factors(self) -> _Factors:
+        """What the distribution function needs at every time, the same at all of them."""
+        q = self.queries
+        starts, slow, weights = self._levels
+        more, cv, last_more_s, last_cv = self._noise
+        distinct, first, member = np.unique(q.full, return_index=True, return_inverse=True)
+        low, high, a = self._between(distinct + 1)
+        last_s = q.last_s[:, None]
         if self.slowdown is not None:
-            last_s = last_s * ((1 - a) * slow[low] + a * slow[high])
-        return (1 - a) * starts[low] + a * starts[high], last_s
+            last_s = last_s * ((1 - a) * slow[low] + a * slow[high])[member]
+        before = self._between(np.maximum(distinct, 1))
+        rows = int(before[1].max()) + 1 if distinct[-1] > 0 else 0
+        if self.slowdown is not None:
+            slow = slow[:rows]
+        full_s = q.full_s * slow
+        return _Factors(
+            weights=weights,
+            starts=starts[:rows],
+            more_s=more[:rows] * full_s,
+            full=_places_of(full_s * (1 + more[:rows]), cv[:rows]),
+            gaps=np.diff(self.positions[:rows])[:, None],
+            before=before,
+            split=(distinct > 0)[:, None],
+            member=member,
+            last_starts=(1 - a) * starts[low] + a * starts[high],
+            last_more_s=last_more_s[first],
+            last=_places_of(last_s + last_more_s, last_cv),
+        )
 
-    def cdf(self, t: float) -> float:
-        r"""Probability that a query is done within ``t`` seconds.
+    def cdf(self, t: NDArray[np.float64] | float) -> NDArray[np.float64]:
+        r"""Probability that a query is done within ``t`` seconds, in the shape of ``t``; quickest when they ascend.
 
         Starts of one query are ordered and nearly comonotone, services independent of them:
 
@@ -200,34 +220,45 @@ class Response:
         with :math:`q_j` the quantile function of the start of sub-request j; for constant service this is the smaller
         of the two last marginals.
         """
-        q = self.queries
-        if t <= 0:
-            return 0.0
+        q, shape = self.queries, np.shape(t)
+        t = np.reshape(t, -1)
         if q.cv == 0 and self.slowdown is None:
             full, last = self._places
-            ended = self._started(last, t - q.last_s)
-            before = self._started(full, np.full(len(q.full), t - q.full_s))
-            return float(q.probability @ np.where(q.full > 0, np.minimum(ended, before), ended))
-        starts, slow, weights = self._levels
-        start, last_s = self._last_starts
-        low, high, a = self._places[0]
-        more, cv, last_more_s, last_cv = self._noise
+            found = self._started(last, t[:, None] - q.last_s)
+            if q.full.any():
+                before = self._started(full, np.broadcast_to(t[:, None] - q.full_s, found.shape))
+                found = np.where(q.full > 0, np.minimum(found, before), found)
+            return np.asarray(np.where(t > 0, found @ q.probability, 0.0)).reshape(shape)
+        at_once = max(1, _AT_ONCE // (len(q.full) * len(self._factors.weights)))
+        chunks = [self._noisy_cdf(t[i : i + at_once]) for i in range(0, len(t), at_once)]
+        return np.concatenate(chunks).reshape(shape)
+
+    def _noisy_cdf(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
+        q, f, (starts, _, _) = self.queries, self._factors, self._levels
         # Levels so low that all is done, or so high that nothing has started, need no evaluation.
-        done = int(np.searchsorted(starts[-1], t - self._longest_s))
-        some = slice(done, int(np.searchsorted(starts[0], t)))
+        done = int(np.searchsorted(starts[-1], float(t.min()) - self._longest_s))
+        some = slice(done, int(np.searchsorted(starts[0], float(t.max()))))
+        below = float(f.weights[:done].sum())
         if some.stop <= some.start:
-            return float(weights[:done].sum())
-        if self.slowdown is not None:
-            slow, last_s = slow[:, some], last_s[:, some]
-        # Sum of the logarithms over all sub-requests up to each tabulated one; those in between by the trapezoid rule.
-        log_done = _log_lognormal(((t - starts[:, some]) / (q.full_s * slow) + more) / (1 + more), cv)
-        gaps = np.diff(self.positions)[:, None]
-        steps = gaps * (log_done[1:] + log_done[:-1]) / 2 + (log_done[1:] - log_done[:-1]) / 2
-        up_to = np.concatenate((log_done[:1], log_done[:1] + np.cumsum(steps, axis=0)))
-        before = up_to[low] if np.array_equal(low, high) else (1 - a) * up_to[low] + a * up_to[high]
-        before[q.full == 0] = 0.0
-        in_time = np.exp(_log_lognormal((t - start[:, some] + last_more_s) / (last_s + last_more_s), last_cv) + before)
-        return float(weights[:done].sum() + (q.probability @ in_time) @ weights[some])
+            return np.full(len(t), below)
+        t = t[:, None, None]
+        _, log_table, table = _normal_tables()
+        member: NDArray[np.int64] | slice = f.member if len(f.split) > 1 else slice(None)
+        log_left = np.log(np.maximum(t - f.last_starts[:, some] + f.last_more_s, 1e-300))
+        in_time = _read(table, log_left[:, member], _cut(f.last, some))
+        if len(f.starts):
+            # Sum of the logarithms over all sub-requests up to each tabulated one; in between by the trapezoid rule.
+            more_s = f.more_s[:, some] if f.more_s.shape[1] > 1 else f.more_s
+            log_left = np.log(np.maximum(t - f.starts[:, some] + more_s, 1e-300))
+            up_to = _read(log_table, log_left, _cut(f.full, some))
+            if len(f.gaps):
+                steps = up_to[:, 1:] * ((f.gaps + 1) / 2) + up_to[:, :-1] * ((f.gaps - 1) / 2)
+                np.cumsum(steps, axis=1, out=steps)
+                up_to[:, 1:] = up_to[:, :1] + steps
+            low, high, a = f.before
+            before = np.exp(np.where(f.split, (1 - a) * up_to[:, low] + a * up_to[:, high], 0.0))
+            in_time *= before[:, member]
+        return np.asarray(below + (q.probability @ in_time) @ f.weights[some])
 
     @cached_property
     def _longest_s(self) -> float:
@@ -238,10 +269,6 @@ class Response:
         full = self.queries.full_s * ((1 + more) * np.exp(6 * np.sqrt(np.log1p(cv**2))) - more)
         last = (last_s + last_more_s) * np.exp(6 * np.sqrt(np.log1p(last_cv**2))) - last_more_s
         return slow * float(max(full.max(), last.max()))
-
-    def sf(self, t: float) -> float:
-        """Probability that a query takes longer than ``t`` seconds."""
-        return 1.0 - self.cdf(t)
 
     def quantile(self, p: float) -> float:
         """Seconds within which a share ``p`` of the queries is done."""
@@ -257,13 +284,14 @@ class Response:
             full = (1 - a) * starts[low] + a * starts[high] + q.full_s
             done = np.where(q.full[:, None] > 0, np.maximum(full, last), last)
             return float(q.probability @ (done @ LEVEL_WEIGHTS))
-        edges = [0.0, *(self.quantile(p) for p in (0.01, 0.6, 0.97, 1 - 1e-5))]
-        nodes, weights = np.polynomial.legendre.leggauss(10)
-        total = 0.0
-        for begin, end in pairwise(edges):
-            tail = [self.sf(float(t)) for t in begin + (end - begin) * (nodes + 1) / 2]
-            total += float(weights @ tail) * (end - begin) / 2
-        return total
+        if not q.full.any():  # every query is one sub-request
+            starts, slow, weights = self._levels
+            return float(q.probability @ (starts[:1] + q.last_s[:, None] * slow[:1]) @ weights)
+        edges = np.array([0.0, *quantiles([(1.0, self)], [0.01, 0.6, 0.97, 1 - 1e-5], relative=1e-3)])
+        nodes, weights = _gauss_points(min(48, 10 + int(1 / q.cv)) if q.cv else 48)
+        times = edges[:-1, None] + np.diff(edges)[:, None] * (nodes + 1) / 2
+        tails = 1 - self.cdf(times)
+        return float(tails @ weights @ np.diff(edges) / 2)
 
     @property
     def idle(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -298,8 +326,10 @@ class Response:
         low, high, a = place
         times, cdf, last, apart = self._rows
         left = np.interp(np.minimum(t, last[low]) + apart * low, times, cdf)
-        right = np.interp(np.minimum(t, last[high]) + apart * high, times, cdf)
-        return np.asarray(np.where(t < 0, 0.0, left + (right - left) * a[:, 0]))
+        if a.any():
+            right = np.interp(np.minimum(t, last[high]) + apart * high, times, cdf)
+            left += (right - left) * a[:, 0]
+        return np.asarray(np.where(t < 0, 0.0, left))
 
 
 _Array = NDArray[np.float64]
@@ -309,31 +339,85 @@ _ALIKE = 0.3
 is lost of the variance of the starts is a 12th of its square, less than a hundredth of that of a service."""
 _NEVER = -200.0
 """Logarithm of a probability of 0, near enough."""
+_AT_ONCE = 1 << 15
+"""Probabilities evaluated together: as many as a processor keeps close."""
+_Table = tuple[_Array, _Array]
+
+
+@dataclass(frozen=True, eq=False)
+class _Factors:
+    """Constants of a noisy distribution function.
+
+    Weights of the levels; of the full sub-requests at the tabulated positions their starts, what their noise adds, and
+    how their table is read; the rows of the last full one for each number of full sub-requests, and whether there is
+    one; which such number each kind has; and the same of the last sub-requests.
+    """
+
+    weights: _Array
+    starts: _Array
+    more_s: _Array
+    full: tuple[_Array, _Array]
+    gaps: NDArray[np.int64]
+    before: _Between
+    split: NDArray[np.bool_]
+    member: NDArray[np.int64]
+    last_starts: _Array
+    last_more_s: _Array
+    last: tuple[_Array, _Array]
+
+
+@lru_cache(maxsize=64)
+def _gauss_points(number: int) -> tuple[_Array, _Array]:
+    nodes, weights = np.polynomial.legendre.leggauss(number)
+    return nodes, weights
 
 
 @lru_cache(maxsize=1)
-def _log_normal_table() -> tuple[float, float, NDArray[np.float64]]:
-    """First point, points per unit and log P(Z <= z) of the normal law, where that is neither 0 nor 1."""
+def _normal_tables() -> tuple[tuple[float, float], _Table, _Table]:
+    """Of the normal law: first point and points per unit; log P(Z <= z) and P(Z <= z), where neither 0 nor 1.
+
+    Both as an intercept and a slope for each interval, so that a value is ``intercept[i] + slope[i] * place``.
+    """
     z = np.linspace(-12.0, 7.0, 8192)
-    table = np.concatenate(([_NEVER], log_ndtr(z), [0.0, 0.0]))
-    table.setflags(write=False)
-    step = z[1] - z[0]
-    return float(z[0] - step), float(1 / step), table
+
+    def lines(values: _Array) -> _Table:
+        slope = np.diff(values)
+        slope[0] = slope[-1] = 0.0
+        intercept = values[:-1] - slope * np.arange(len(slope))
+        for part in (slope, intercept):
+            part.setflags(write=False)
+        return intercept, slope
+
+    step = float(z[1] - z[0])
+    log_table = np.concatenate(([_NEVER], log_ndtr(z), [0.0, 0.0]))
+    table = np.concatenate(([0.0], ndtr(z), [1.0, 1.0]))
+    return (float(z[0]) - step, 1 / step), lines(log_table), lines(table)
 
 
-def _log_lognormal(x: NDArray[np.float64], cv: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Logarithm of P(S <= x) for a log-normal S of mean 1, from a table; a constant S where cv is 0."""
-    if not np.any(cv):
-        return np.where(x >= 1 - 1e-12, 0.0, _NEVER)
-    first, per_unit, table = _log_normal_table()
-    sigma = np.sqrt(np.log1p(cv**2))
-    scale = per_unit / sigma
-    place = np.log(np.maximum(x, 1e-300)) * scale + ((sigma / 2 - first) * per_unit)
-    np.clip(place, 0.0, len(table) - 2, out=place)
+def _places_of(mean_s: _Array, cv: _Array) -> tuple[_Array, _Array]:
+    """Slope and intercept, in log t, of the place in the tables of a log-normal law at t; a step where cv is 0."""
+    first, per_unit = _normal_tables()[0]
+    sigma = np.sqrt(np.log1p(np.maximum(cv, 1e-9) ** 2))
+    slope = per_unit / sigma
+    return slope, (sigma / 2 - first) * per_unit - np.log(mean_s) * slope
+
+
+def _cut(places: tuple[_Array, _Array], levels: slice) -> tuple[_Array, _Array]:
+    """The same at some of the levels."""
+    slope, intercept = places
+    return slope, intercept[:, levels] if intercept.shape[1] > 1 else intercept
+
+
+def _read(table: _Table, log_t: _Array, places: tuple[_Array, _Array]) -> _Array:
+    """Values of a table at ``log_t``, beyond its ends those of the ends."""
+    place = log_t * places[0]
+    place += places[1]
     i = place.astype(np.int64)
-    place -= i
-    low = table[i]
-    return np.asarray(low + place * (table[i + 1] - low))
+    np.maximum(i, 0, out=i)
+    np.minimum(i, len(table[0]) - 1, out=i)
+    place *= table[1].take(i)
+    place += table[0].take(i)
+    return place
 
 
 def response(
@@ -416,9 +500,9 @@ def response(
     return Response(queries, table.positions, times, cdf, later, servers)
 
 
-def distribution(mixture: Sequence[tuple[float, Response]], t: float) -> float:
-    """Share of all queries done within ``t`` seconds, over ``(probability, Response)`` parts."""
-    return sum(w * r.cdf(t) for w, r in mixture)
+def distribution(mixture: Sequence[tuple[float, Response]], t: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    """Share of all queries done within ``t``, in its shape, over ``(probability, Response)`` parts."""
+    return np.asarray(sum(w * r.cdf(t) for w, r in mixture))
 
 
 def quantile(mixture: Sequence[tuple[float, Response]], p: float) -> float:
@@ -426,53 +510,19 @@ def quantile(mixture: Sequence[tuple[float, Response]], p: float) -> float:
 
     Distributions are mixed, never percentiles: the root of :math:`\sum_i w_i P(R_i \le t) = p`.
     """
+    return quantiles(mixture, [p])[0]
+
+
+def quantiles(mixture: Sequence[tuple[float, Response]], p: Sequence[float], *, relative: float = 1e-6) -> list[float]:
+    """:func:`quantile` for each of several shares, to ``relative`` of it or of the tail: quicker than one by one."""
     guesses = [(w, *r.idle) for w, r in mixture]
     times = np.concatenate([t for _, t, _ in guesses])
     shares = np.concatenate([w * share for w, _, share in guesses])
     order = np.argsort(times)
-    at = min(int(np.searchsorted(np.cumsum(shares[order]), p)), len(order) - 1)
-    noise = max(r.queries.cv for _, r in mixture)
-    return _root(partial(distribution, mixture), p, float(times[order[at]]) * (1 + noise))
-
-
-def _root(cdf: Callable[[float], float], p: float, guess: float, *, relative: float = 1e-6) -> float:
-    """Smallest t with ``cdf(t) >= p``, to 1e-6 of t or of the tail: false position on the logarithm of the tail.
-
-    Tails are nearly exponential, so a straight line through two points of the logarithm lands close (the Illinois
-    rule keeps either end moving); three steps that have not shrunk the bracket to a third are followed by a halving.
-    """
-    goal = np.log1p(-p)
-
-    def gap(t: float) -> float:
-        return float(goal - np.log(max(1.0 - cdf(t), 1e-14)))
-
-    low, f_low, high, f_high = 0.0, float(goal), np.inf, np.inf
-    before, f_before, t, width, side = 0.0, f_low, guess, np.inf, 0
-    for count in range(1, 200):
-        f = gap(t)
-        if abs(f) < relative and count > 1:
-            return t
-        if f >= 0:
-            high, f_high = t, f
-            f_low = f_low / 2 if side == 1 else f_low
-            side = 1
-        else:
-            before, f_before, low, f_low = low, f_low, t, f
-            f_high = f_high / 2 if side == -1 else f_high
-            side = -1
-        if high - low <= relative * low:
-            return high
-        if np.isinf(high):
-            rise = (f_low - f_before) / (low - before)
-            t *= 1.6 if rise <= 0 else min(max(1.02 - f / rise / t, 1.05), 2.0)
-        elif count % 4 == 0 and high - low > width / 3:
-            t = (low + high) / 2
-        else:
-            t = min(max(high - (high - low) * f_high / (f_high - f_low), low + 1e-3 * (high - low)), high)
-            if low == 0:
-                t = max(t, 0.8 * high)
-        width = high - low if count % 4 == 0 else width
-    return high
+    at = np.minimum(np.searchsorted(np.cumsum(shares[order]), p), len(order) - 1)
+    cvs = [r.queries.cv for _, r in mixture]
+    guess = times[order[at]] * (1 + max(cvs))
+    return tail_roots(partial(distribution, mixture), np.asarray(p), guess, smooth=min(cvs) > 0, relative=relative)
 
 
 def mean(mixture: Sequence[tuple[float, Response]]) -> float:
