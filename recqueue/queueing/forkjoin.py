@@ -15,7 +15,9 @@ from recqueue.queueing.pooled import Work, stretch
 from recqueue.queueing.service import ServiceMixture
 from recqueue.queueing.tail_roots import tail_roots
 
-_EDGES = np.concatenate((np.linspace(0, 0.9, 73), np.linspace(0.9, 0.99, 25)[1:], np.linspace(0.99, 1, 13)[1:]))
+_EDGES = np.concatenate(
+    (np.linspace(0, 0.9, 109), np.linspace(0.9, 0.99, 55)[1:], 1 - 0.01 * np.geomspace(1, 1e-3, 30)[1:], [1.0])
+)
 LEVELS = (_EDGES[1:] + _EDGES[:-1]) / 2
 """Levels in (0, 1) at which start times are followed through, denser towards 1."""
 LEVEL_WEIGHTS = np.diff(_EDGES)
