@@ -67,7 +67,8 @@ def fork_join() -> Iterator[Case]:
     """Response of split queries on 40 cores, a new policy each time: 64 drawn ones, then one that grows."""
     import numpy as np
 
-    from recqueue.queueing.forkjoin import SplitQueries, response
+    from recqueue.queueing.forkjoin import response
+    from recqueue.queueing.split_queries import SplitQueries
 
     def drawn(i: int) -> tuple[float, SplitQueries]:
         rng = np.random.default_rng([40, i])

@@ -22,7 +22,7 @@ from scipy import stats
 from recqueue.errors import OutOfValidityError
 from recqueue.queueing import forkjoin
 from recqueue.queueing.dispatch import random_dispatch, round_robin_dispatch
-from recqueue.queueing.forkjoin import SplitQueries
+from recqueue.queueing.split_queries import SplitQueries
 from recqueue.workload import fixed_sizes, lognormal_sizes, mlperf_sizes, production_sizes
 from studies.accuracy_table import listing
 from studies.record import DOCS, RESULTS, command_line, read_rows, save_record, write_rows

@@ -11,8 +11,9 @@ from recqueue.errors import InputError
 from recqueue.queueing import bulk
 from recqueue.queueing.bulk import BatchSteadyState
 from recqueue.queueing.distribution import Distribution
-from recqueue.queueing.forkjoin import Response, SplitQueries
+from recqueue.queueing.forkjoin import Response
 from recqueue.queueing.service import ServiceMixture
+from recqueue.queueing.split_queries import SplitQueries
 from recqueue.serving.scenario import Scenario
 from recqueue.serving.system import Accelerator, System
 from recqueue.workload.sizes import QuerySizes, items_together

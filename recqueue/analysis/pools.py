@@ -14,7 +14,8 @@ from recqueue.errors import InputError
 from recqueue.profiles.contention import Contention
 from recqueue.queueing.bulk import BatchSteadyState
 from recqueue.queueing.erlang import erlang_c
-from recqueue.queueing.forkjoin import LEVEL_WEIGHTS, LEVELS, Response, SplitQueries, response
+from recqueue.queueing.forkjoin import LEVEL_WEIGHTS, LEVELS, Response, response
+from recqueue.queueing.split_queries import SplitQueries
 from recqueue.serving.policy import Policy
 from recqueue.serving.scenario import Scenario
 from recqueue.workload.arrivals import index_of_dispersion

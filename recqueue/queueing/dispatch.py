@@ -10,9 +10,9 @@ from scipy.special import gammaln, ndtr, ndtri
 
 from recqueue.errors import InputError, OutOfValidityError
 from recqueue.queueing.distribution import Distribution
-from recqueue.queueing.forkjoin import SplitQueries
 from recqueue.queueing.registry import Validity, register, require_stable
 from recqueue.queueing.service import ServiceMixture, lognormal_cdf
+from recqueue.queueing.split_queries import SplitQueries
 from recqueue.queueing.turns import Visits, Wait, Walk, on_grid
 
 Array = NDArray[np.float64]
@@ -164,7 +164,7 @@ def random_dispatch(arrival_rate: float, queries: SplitQueries, servers: int) ->
     --------
     >>> import numpy as np
     >>> from recqueue.queueing.dispatch import random_dispatch
-    >>> from recqueue.queueing.forkjoin import SplitQueries
+    >>> from recqueue.queueing.split_queries import SplitQueries
     >>> one = SplitQueries(np.ones(1), np.zeros(1, dtype=int), np.ones(1), 1.0)  # one sub-request of 1 s
     >>> round(random_dispatch(2.0, one, 4).mean, 2)  # four M/D/1 queues at utilization 0.5
     1.5
@@ -302,7 +302,7 @@ def round_robin_dispatch(arrival_rate: float, queries: SplitQueries, servers: in
     --------
     >>> import numpy as np
     >>> from recqueue.queueing.dispatch import random_dispatch, round_robin_dispatch
-    >>> from recqueue.queueing.forkjoin import SplitQueries
+    >>> from recqueue.queueing.split_queries import SplitQueries
     >>> split = SplitQueries(np.ones(1), np.array([3]), np.ones(1), 1.0)  # four sub-requests of 1 s
     >>> at_random, in_turn = (f(0.8, split, 4).quantile(0.95) for f in (random_dispatch, round_robin_dispatch))
     >>> bool(in_turn < at_random)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from recqueue.errors import OutOfValidityError
-from recqueue.queueing.forkjoin import SplitQueries
 from recqueue.queueing.service import ServiceMixture
+from recqueue.queueing.split_queries import SplitQueries
 
 Array = NDArray[np.float64]
 

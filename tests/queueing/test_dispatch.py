@@ -5,10 +5,10 @@ from scipy import stats
 from recqueue.errors import InputError, OutOfValidityError, UnstableQueueError
 from recqueue.queueing.arrival_processes import MAP
 from recqueue.queueing.dispatch import random_dispatch, round_robin_dispatch
-from recqueue.queueing.forkjoin import SplitQueries
 from recqueue.queueing.mg1 import mg1
 from recqueue.queueing.mxdk import start_times
 from recqueue.queueing.phase_service import mapphk
+from recqueue.queueing.split_queries import SplitQueries
 from studies.dispatch import responses
 
 BOTH = [random_dispatch, round_robin_dispatch]

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 
 from recqueue.errors import UnstableQueueError
-from recqueue.queueing.forkjoin import SplitQueries, mean, quantile, response
+from recqueue.queueing.forkjoin import mean, quantile, response
 from recqueue.queueing.mg1 import mg1_mean_wait_s
 from recqueue.queueing.mxdk import start_times
+from recqueue.queueing.split_queries import SplitQueries
 
 
 def queries(probability, full, last_s, full_s=1.0, cv=0.0):
