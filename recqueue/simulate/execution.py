@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
@@ -14,6 +14,8 @@ from typing import Generic, Self, TypeVar
 
 from recqueue.errors import WorkerLostError
 
+LOOK_S = 0.1
+"""Seconds between two looks for Ctrl-C."""
 Result = TypeVar("Result")
 Task = Callable[[], Result]
 
@@ -86,15 +88,18 @@ class Crew(Generic[Result]):
     def _attempt(self, tasks: Sequence[Task[Result]], places: Iterable[int]) -> dict[int, Result]:
         """Finished results; tasks whose worker died or that an interrupt stopped are left out, errors are raised."""
         futures: dict[int, Future[Result]] = {}
-        with self._listening(futures):
+        with self._listening():
             with suppress(BrokenExecutor):
                 for i in places:
                     if self.interrupted:
                         break
                     futures[i] = self.executor.submit(tasks[i])
-            if self.interrupted:  # perhaps between a submission and its place among the futures
-                self._cancel(futures)
-            wait(futures.values())  # interrupted, only for those under way: one replication each
+            pending = set(futures.values())
+            while pending:  # by and by, so that a signal which another thread received is seen here
+                if self.interrupted:
+                    for future in pending:
+                        future.cancel()
+                pending = wait(pending, timeout=LOOK_S).not_done
         done: dict[int, Result] = {}
         for i, future in futures.items():
             if future.cancelled():
@@ -108,14 +113,9 @@ class Crew(Generic[Result]):
                 raise error
         return done
 
-    @staticmethod
-    def _cancel(futures: Mapping[int, Future[Result]]) -> None:
-        for future in list(futures.values()):
-            future.cancel()
-
     @contextmanager
-    def _listening(self, futures: Mapping[int, Future[Result]]) -> Iterator[None]:
-        """While the block runs Ctrl-C cancels what has not begun.
+    def _listening(self) -> Iterator[None]:
+        """While the block runs Ctrl-C is noted, so that what has not begun is cancelled.
 
         The default handler would raise wherever the main thread happens to be, in a finalizer too, where it is lost.
         """
@@ -126,7 +126,6 @@ class Crew(Generic[Result]):
 
         def stop(*_: object) -> None:
             self.interrupted = True
-            self._cancel(futures)
 
         signal.signal(signal.SIGINT, stop)
         try:
