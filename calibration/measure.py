@@ -111,7 +111,7 @@ class Measurement:
     alone: dict[int, float] = field(default_factory=dict)
 
     def run(self) -> None:
-        """Measure all suites of the plan."""
+        """Measure all parts of the plan."""
         plan = self.plan
         common = {"run": self.run_name, "table_scale": plan.table_scale, "model": self.name}
         self.files = {PARTS[p]: RowFile(self.out / f"{PARTS[p]}.csv", **common) for p in plan.parts}
