@@ -93,7 +93,8 @@ def evaluate(scenario: Scenario, *, qps: float | None = None) -> Performance:
     cpu_limit, accelerator_limit = work.saturation_qps(scenario)
     ranks = {"p50": 0.5, "p95": 0.95, "p99": 0.99, f"p{sla.percentile:g}": sla.percentile / 100}
     cpu, accelerator = rate / cpu_limit, rate / accelerator_limit
-    fusing = bool(system.accelerator and system.accelerator.max_fused_queries > 1 and work.share_offloaded > 0)
+    device = policy.accelerator_of(system)
+    fusing = bool(device and device.max_fused_queries > 1 and work.share_offloaded > 0)
     error: dict[str, float] = {}
     cautions: tuple[str, ...] = ()
     try:

@@ -31,7 +31,8 @@ _CELLS = 64
 
 def check(scenario: Scenario) -> None:
     """Refuse what the formulas for fusion do not know, in one line."""
-    device = scenario.system.accelerator
+    system = scenario.system
+    device = scenario.policy.accelerator_of(system) if scenario.policy else system.accelerator
     if device is None or device.max_fused_queries == 1:
         return
     if device.max_fused_queries > LARGEST:

@@ -18,6 +18,7 @@ from recqueue.queueing.forkjoin import LEVEL_WEIGHTS, LEVELS, Response, response
 from recqueue.queueing.split_queries import SplitQueries
 from recqueue.serving.policy import Policy
 from recqueue.serving.scenario import Scenario
+from recqueue.serving.system import Accelerator
 from recqueue.workload.arrivals import index_of_dispersion
 
 _KINDS = 192
@@ -229,21 +230,24 @@ def loads(scenario: Scenario, policy: Policy, costs: Costs) -> Loads:
         share_offloaded=float(p[far].sum()),
         items_offloaded=float(p[far] @ n[far]) / scenario.sizes.mean,
         cpu_work_s=float(p[~far] @ work[~far]),
-        accelerator_work_s=_accelerator_work_s(scenario, np.where(far, p, 0.0), costs) if far.any() else 0.0,
+        accelerator_work_s=(
+            _accelerator_work_s(policy.accelerator_of(scenario.system), np.where(far, p, 0.0), costs)
+            if far.any()
+            else 0.0
+        ),
     )
 
 
-def offloaded_work_s(scenario: Scenario, costs: Costs) -> NDArray[np.float64]:
+def offloaded_work_s(scenario: Scenario, device: Accelerator, costs: Costs) -> NDArray[np.float64]:
     """Accelerator-seconds for each query offered, with each query size that occurs as the threshold."""
-    p, device = scenario.sizes.pmf, scenario.system.accelerator
+    p = scenario.sizes.pmf
     n = np.flatnonzero(p)
-    if device is None or device.max_fused_queries == 1:
+    if device.max_fused_queries == 1:
         return np.cumsum((p[n] * costs.accelerator_s[n])[::-1])[::-1]
-    return np.array([_accelerator_work_s(scenario, np.where(np.arange(len(p)) >= t, p, 0.0), costs) for t in n])
+    return np.array([_accelerator_work_s(device, np.where(np.arange(len(p)) >= t, p, 0.0), costs) for t in n])
 
 
-def _accelerator_work_s(scenario: Scenario, far: NDArray[np.float64], costs: Costs) -> float:
-    device = scenario.system.accelerator
+def _accelerator_work_s(device: Accelerator | None, far: NDArray[np.float64], costs: Costs) -> float:
     if device is None or device.max_fused_queries == 1:
         return float(far @ costs.accelerator_s[: len(far)])
     return float(far.sum()) * fusion.full_launch_s(device, far, costs.accelerator_s) / device.max_fused_queries
@@ -285,8 +289,8 @@ def mixture(
             spread = contention_spread(load, system.contention, system.cores, peakedness, started.positions)
             started = replace(started, queries=queries, slowdown=spread)
         parts.append((share, started))
-    if threshold < len(p) and system.accelerator:  # not by the share, which need not add up to 1 exactly
-        device = system.accelerator
+    device = policy.accelerator_of(system)
+    if threshold < len(p) and device:  # not by the share, which need not add up to 1 exactly
         if device.max_fused_queries > 1:
             return [*parts, (1 - share, fusion.as_response(fused(scenario, policy, qps, costs)))]
         queries = costs.far(scenario, policy)
@@ -302,7 +306,7 @@ def mixture(
 
 def fused(scenario: Scenario, policy: Policy, qps: float, costs: Costs) -> BatchSteadyState:
     """The queue of accelerators that fuse queries."""
-    device, threshold = scenario.system.accelerator, policy.offload_threshold
+    device, threshold = policy.accelerator_of(scenario.system), policy.offload_threshold
     if device is None or threshold is None:
         raise InputError("fusion: the policy offloads nothing")
     offloaded = qps * float(scenario.sizes.pmf[threshold:].sum())

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from recqueue.optimize import Optimization
 
 SCHEMA = 1
+KNOBS = tuple(knob.name for knob in dataclasses.fields(Policy))
 
 
 def dumps(record: Mapping[str, Any]) -> str:
@@ -42,10 +43,8 @@ def plain(value: Any) -> Any:
 
 
 def policy_record(policy: Policy | None) -> dict[str, Any] | None:
-    """Both knobs, or null where there is no policy."""
-    if policy is None:
-        return None
-    return {"batch_size": policy.batch_size, "offload_threshold": policy.offload_threshold}
+    """The knobs, or null where there is no policy."""
+    return None if policy is None else dataclasses.asdict(policy)
 
 
 def scenario_record(scenario: Scenario, qps: float) -> dict[str, Any]:
@@ -139,7 +138,7 @@ def optimization_record(r: Optimization) -> dict[str, Any]:
         "qps_per_w": r.qps / p.power_w if p and p.power_w else None,
         "baselines": {
             name: {
-                **(policy_record(b.policy) or {"batch_size": None, "offload_threshold": None}),
+                **(policy_record(b.policy) or dict.fromkeys(KNOBS)),
                 "qps": b.qps,
                 "gain": r.qps / b.qps if b.qps > 0 else None,
                 "method": b.method,

@@ -108,7 +108,7 @@ def _group(m: Machines, model: str | None) -> MachineGroup:
     return MachineGroup(
         name=m.name,
         system=system,
-        policy=Policy(m.policy.batch_size, m.policy.offload_threshold),
+        policy=Policy(**m.policy.model_dump()),
         count=m.count,
         active=None if m.active is None else tuple(m.active),
     )

@@ -78,7 +78,7 @@ def scenario_from_mapping(
             raise InputError(explain(error)) from None
         policy = None
         if d.policy is not None and not ignore_policy:
-            policy = Policy(d.policy.batch_size, d.policy.offload_threshold)
+            policy = Policy(**d.policy.model_dump())
         return Scenario(
             name=name,
             model=d.model or "custom",

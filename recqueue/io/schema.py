@@ -223,10 +223,11 @@ class Workload(Block):
 
 
 class Policy(Block):
-    """The two knobs."""
+    """The knobs."""
 
     batch_size: Count
     offload_threshold: Count | None = None
+    max_fused_queries: Count | None = None
 
 
 class Sla(Block):

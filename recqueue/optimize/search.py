@@ -70,7 +70,7 @@ def lattice(scenario: Scenario, costs: Costs) -> Lattice:
     if system.accelerator is None:
         return Lattice(batch_sizes, (None,), CLOSEST_TO_SATURATION / local[:, -1:], local[:, -1:])
     before = np.concatenate((np.zeros((len(batch_sizes), 1)), local), axis=1)
-    after = np.append(offloaded_work_s(scenario, costs) / system.accelerator.count, 0.0)
+    after = np.append(offloaded_work_s(scenario, system.accelerator, costs) / system.accelerator.count, 0.0)
     return Lattice(batch_sizes, (*(int(i) for i in n), None), CLOSEST_TO_SATURATION / np.maximum(before, after), before)
 
 

@@ -149,10 +149,7 @@ class MachineGroup:
             raise InputError(
                 f"machines {self.name}: active {list(self.active)}; each must lie in 0..{self.count} (count)"
             )
-        if self.policy.offload_threshold is not None and self.system.accelerator is None:
-            raise InputError(
-                f"machines {self.name}: offload_threshold {self.policy.offload_threshold} but no accelerator; use null"
-            )
+        self.policy.check(self.system, None, f"machines {self.name}: ")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,11 +194,7 @@ class Fleet:
                 raise InputError(
                     f"machines {g.name}: active has {len(g.active)} numbers; give one for each of {self.day.hours} h"
                 )
-            t = g.policy.offload_threshold
-            if t is not None and t > self.sizes.max_items:
-                raise InputError(
-                    f"machines {g.name}: offload_threshold {t} is above the largest query, {self.sizes.max_items} items"
-                )
+            g.policy.check(g.system, self.sizes.max_items, f"machines {g.name}: ")
 
     @property
     def machines(self) -> int:

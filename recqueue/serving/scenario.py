@@ -74,15 +74,5 @@ class Scenario:
     def __post_init__(self) -> None:
         if self.qps is not None and not (np.isfinite(self.qps) and self.qps > 0):
             raise InputError(f"qps {self.qps}; it must be a finite rate above 0 queries per second")
-        threshold = self.policy.offload_threshold if self.policy else None
-        if threshold is not None:
-            if self.system.accelerator is None:
-                raise InputError(
-                    f"policy.offload_threshold {threshold} but the system has no accelerator; use null (never), "
-                    "or describe an accelerator"
-                )
-            if threshold > self.sizes.max_items:
-                raise InputError(
-                    f"policy.offload_threshold {threshold} is above the largest query ({self.sizes.max_items} items); "
-                    f"allowed: 1..{self.sizes.max_items}, or null for never"
-                )
+        if self.policy is not None:
+            self.policy.check(self.system, self.sizes.max_items, "policy.")

@@ -274,7 +274,7 @@ def offered_load(scenario: Scenario, policy: Policy, qps: float) -> tuple[float,
     work = (n // batch) * table[batch] + table[n % batch]
     local = n < (policy.offload_threshold or len(p))
     cpu = qps * float((p[1:] * work)[local].sum()) * float(system.contention.factor_at(system.cores)) / system.cores
-    device = system.accelerator
+    device = policy.accelerator_of(system)
     if device is None or local.all():
         return cpu, 0.0
     far = np.concatenate(([0.0], np.where(local, 0.0, p[1:])))

@@ -147,9 +147,10 @@ def _service(system: System, sizes: QuerySizes, policy: Policy, slowdown: NDArra
 
 def _check(scenario: Scenario) -> Policy:
     """The policy, when the kernel knows everything that the scenario holds."""
-    system, device, policy = scenario.system, scenario.system.accelerator, scenario.policy
+    system, policy = scenario.system, scenario.policy
     if policy is None:
         raise InputError("simulate_many: a scenario has no policy; give policy.batch_size (and offload_threshold)")
+    device = policy.accelerator_of(system)
     if scenario.arrivals.process not in {"poisson", "renewal"}:
         raise InputError(
             f"simulate_many: arrivals {scenario.arrivals.process!r}; the GPU draws 'poisson' and 'renewal' arrivals "

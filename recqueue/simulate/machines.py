@@ -137,7 +137,7 @@ def kind_of(system: System, policy: Policy, max_items: int) -> Kind:
         When the machine has a property that these loops do not know.
     """
     batch = min(policy.batch_size, max_items)
-    device, threshold = system.accelerator, policy.offload_threshold
+    device, threshold = policy.accelerator_of(system), policy.offload_threshold
     _check_known(system, "system")
     if device is not None:
         _check_known(device, "accelerator")

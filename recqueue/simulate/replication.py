@@ -110,8 +110,9 @@ def run_blocks(
     sizes_stream = QueryItems(sizes, streams.sizes)
     cores = core_pool(system, policy, sizes.max_items, sizes.mean, streams)
     device, threshold = None, policy.offload_threshold or sizes.max_items + 1
-    if threshold <= sizes.max_items and system.accelerator is not None:
-        device = AcceleratorPool(system.accelerator, threshold, sizes.max_items, streams)
+    accelerator = policy.accelerator_of(system)
+    if threshold <= sizes.max_items and accelerator is not None:
+        device = AcceleratorPool(accelerator, threshold, sizes.max_items, streams)
     span_s, total_items, offloaded, offloaded_items, sub_requests = 0.0, 0, 0, 0, 0
 
     def hand_over(finished: Finished) -> None:

@@ -177,3 +177,22 @@ def test_what_the_formulas_do_not_know_is_refused_in_one_line(s, says):
     for ask in (lambda: evaluate(s, qps=100.0), lambda: max_rate(s)):
         with pytest.raises(InputError, match=says):
             ask()
+
+
+def test_a_policy_lowers_the_fusion_of_the_accelerator():
+    """The limit of the policy is that of an accelerator with this limit, in every figure; none is the accelerator's."""
+    for limit in (1, 3, 8):
+        by_policy = evaluate(scenario(8, policy=Policy(8, 16, limit)), qps=900.0)
+        by_device = evaluate(scenario(limit, policy=Policy(8, 16)), qps=900.0)
+        assert by_policy.latency_s == pytest.approx(by_device.latency_s, rel=1e-9)
+        assert by_policy.utilization == pytest.approx(by_device.utilization, rel=1e-9)
+        assert max_rate(scenario(8, policy=Policy(8, 16, limit))).qps == pytest.approx(
+            max_rate(scenario(limit, policy=Policy(8, 16))).qps, rel=1e-9
+        )
+    with pytest.raises(InputError, match=r"max_fused_queries 9 is above .* allowed: 1\.\.8"):
+        scenario(8, policy=Policy(8, 16, 9))
+    with pytest.raises(InputError, match="max_fused_queries 0; it must be a whole number of 1 or more"):
+        Policy(8, 16, 0)
+    cores = replace(scenario().system, accelerator=None)
+    with pytest.raises(InputError, match="max_fused_queries 2 but the system has no accelerator"):
+        scenario(system=cores, policy=Policy(8, None, 2))

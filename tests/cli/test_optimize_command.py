@@ -97,12 +97,13 @@ def test_report_says_what_why_how_sure_and_what_binds(recqueue_command, answers,
 def test_json_keeps_the_contract(recqueue_command, answers, small):
     answers()
     record = json.loads(recqueue_command("optimize", small, "--json").stdout)
-    assert record["policy"] == {"batch_size": 7, "offload_threshold": 32}
+    assert record["policy"] == {"batch_size": 7, "offload_threshold": 32, "max_fused_queries": None}
     assert (record["qps"], record["formula_qps"], record["items_per_s"]) == (400, 410, 4400)
     assert record["latency_s"]["p99"] is None
     assert record["baselines"]["static"] == {
         "batch_size": 8,
         "offload_threshold": None,
+        "max_fused_queries": None,
         "qps": 200,
         "gain": 2,
         "method": "formula",

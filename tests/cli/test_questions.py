@@ -104,7 +104,7 @@ def test_max_rate_when_no_rate_will_do(recqueue_command, small):
 def test_set_replaces_values_and_takes_the_accelerator_away(recqueue_command, small):
     args = ("--set", "accelerator=null", "--set", "policy={batch_size: 4}", "--set", "qps=50", "--json")
     record = parsed(recqueue_command("evaluate", small, *args))
-    assert record["policy"] == {"batch_size": 4, "offload_threshold": None}
+    assert record["policy"] == {"batch_size": 4, "offload_threshold": None, "max_fused_queries": None}
     assert (record["qps"], record["utilization"]["accelerator"], record["profiles"]["accelerator"]) == (50, None, None)
 
 

@@ -174,6 +174,12 @@ BAD = [
         "accelerator: null",
         r"threshold 300 but the system has no accelerator",
     ),
+    (
+        "offload_threshold: 300",
+        "max_fused_queries: 2",
+        r"policy.max_fused_queries 2 is above what the accelerator allows; allowed: 1\.\.1",
+    ),
+    ("offload_threshold: 300", "max_fused_queries: 0", r"policy.max_fused_queries '0'; it must be 1 or more"),
     ("qps: 1e3", "qps: -5", r"qps '-5'; it must be a number above 0"),
     ("qps: 1e3", "qps: .nan", r"qps 'nan'; it must be a finite number"),
     ("qps: 1e3", "qps: fast", r"qps 'fast'; it must be a number"),

@@ -5,7 +5,7 @@ import pytest
 
 from recqueue.profiles import Contention, LatencyCurve
 from recqueue.serving import Accelerator, Policy, Scenario, Sla, System
-from recqueue.simulate import run_once, spawn
+from recqueue.simulate import offered_load, run_once, spawn
 from recqueue.simulate.pools import Finished
 from recqueue.simulate.replication import run_blocks
 from recqueue.workload import POISSON, Arrivals, sizes_from_pmf, trace_arrivals
@@ -129,6 +129,9 @@ def test_fusion_carries_what_one_by_one_cannot_and_waiting_fills_launches():
     assert qps * one > 1  # one by one is overloaded
     assert alone.latency_s[-1000:].mean() > 20 * fused.latency_s[-1000:].mean()
     assert totals.accelerator_s / totals.span_s < 1
+    (by_policy,), _ = collect(s, Policy(16, 1, 1), qps, 20_000, block=4096)
+    assert np.array_equal(by_policy.latency_s, alone.latency_s)
+    assert offered_load(s, Policy(16, 1, 1), qps)[1] == pytest.approx(qps * one)
     waiting = replace(s, system=replace(s.system, accelerator=replace(device, fusion_wait_s=0.01)))
     (waited,), saved = collect(waiting, Policy(16, 1), qps, 20_000, block=4096)
     assert saved.accelerator_s < totals.accelerator_s  # fewer, fuller launches
