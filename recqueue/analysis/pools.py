@@ -263,45 +263,55 @@ def mixture(
     UnstableQueueError, OutOfValidityError
         When a pool is saturated, or too close to it for the mathematics.
     """
+    return [
+        *near_part(scenario, policy, qps, costs, horizon_s=horizon_s),
+        *far_part(scenario, policy, qps, costs, horizon_s=horizon_s),
+    ]
+
+
+def near_part(
+    scenario: Scenario, policy: Policy, qps: float, costs: Costs, *, horizon_s: float = np.inf
+) -> list[tuple[float, Response]]:
+    """What :func:`mixture` says of the cores: one part, or none when every query is offloaded."""
     system, p = scenario.system, scenario.sizes.pmf
+    share = float(p[: policy.offload_threshold].sum())
+    if share == 0:
+        return []
+    queries = costs.near(scenario, policy)
+    load = qps * share * queries.work_mean_s
+    all_busy = float(system.contention.factor_at(system.cores))
+    waiting, peakedness = all_busy, 0.0
+    if load * all_busy < system.cores and len(system.contention.busy) > 1:
+        waiting, _ = contention_factors(load, system.contention, system.cores)
+        x, peakedness = queries.full + 1, _peakedness(queries)
+        # Who waits behind a query's own sub-requests waits while at least so many cores are busy.
+        together = float(queries.probability @ x**2) / queries.mean_sub_requests
+        nearest_all_busy = max if all_busy >= 1 else min
+        waiting = nearest_all_busy(waiting, float(system.contention.factor_at(min(together, system.cores))))
+    # A share of a renewal stream picked at random: its SCV moves towards 1.
+    thinned = 1 + share * (index_of_dispersion(scenario.arrivals, qps) - 1)
+    slowed = queries if waiting == 1 else queries.scaled(waiting)
+    started = response(qps * share, slowed, system.cores, horizon_s=horizon_s, gap_scv=thinned)
+    if peakedness:
+        spread = contention_spread(load, system.contention, system.cores, peakedness, started.positions)
+        started = replace(started, queries=queries, slowdown=spread)
+    return [(share, started)]
+
+
+def far_part(
+    scenario: Scenario, policy: Policy, qps: float, costs: Costs, *, horizon_s: float = np.inf
+) -> list[tuple[float, Response]]:
+    """What :func:`mixture` says of the accelerators: one part, or none when nothing is offloaded."""
+    p, device = scenario.sizes.pmf, policy.accelerator_of(scenario.system)
     threshold = policy.offload_threshold or len(p)
-    variability = index_of_dispersion(scenario.arrivals, qps)
-    parts = []
-    near = p[:threshold]
-    share = float(near.sum())
-    if share > 0:
-        queries = costs.near(scenario, policy)
-        load = qps * share * queries.work_mean_s
-        all_busy = float(system.contention.factor_at(system.cores))
-        waiting, peakedness = all_busy, 0.0
-        if load * all_busy < system.cores and len(system.contention.busy) > 1:
-            waiting, _ = contention_factors(load, system.contention, system.cores)
-            x, peakedness = queries.full + 1, _peakedness(queries)
-            # Who waits behind a query's own sub-requests waits while at least so many cores are busy.
-            together = float(queries.probability @ x**2) / queries.mean_sub_requests
-            nearest_all_busy = max if all_busy >= 1 else min
-            waiting = nearest_all_busy(waiting, float(system.contention.factor_at(min(together, system.cores))))
-        # A share of a renewal stream picked at random: its SCV moves towards 1.
-        thinned = 1 + share * (variability - 1)
-        slowed = queries if waiting == 1 else queries.scaled(waiting)
-        started = response(qps * share, slowed, system.cores, horizon_s=horizon_s, gap_scv=thinned)
-        if peakedness:
-            spread = contention_spread(load, system.contention, system.cores, peakedness, started.positions)
-            started = replace(started, queries=queries, slowdown=spread)
-        parts.append((share, started))
-    device = policy.accelerator_of(system)
-    if threshold < len(p) and device:  # not by the share, which need not add up to 1 exactly
-        if device.max_fused_queries > 1:
-            return [*parts, (1 - share, fusion.as_response(fused(scenario, policy, qps, costs)))]
-        queries = costs.far(scenario, policy)
-        thinned = 1 + (1 - share) * (variability - 1)
-        parts.append(
-            (
-                1 - share,
-                response(qps * (1 - share), queries, device.count, horizon_s=horizon_s, gap_scv=thinned),
-            )
-        )
-    return parts
+    if threshold >= len(p) or device is None:  # not by the share, which need not add up to 1 exactly
+        return []
+    share = 1 - float(p[:threshold].sum())
+    if device.max_fused_queries > 1:
+        return [(share, fusion.as_response(fused(scenario, policy, qps, costs)))]
+    thinned = 1 + share * (index_of_dispersion(scenario.arrivals, qps) - 1)
+    queries = costs.far(scenario, policy)
+    return [(share, response(qps * share, queries, device.count, horizon_s=horizon_s, gap_scv=thinned))]
 
 
 def fused(scenario: Scenario, policy: Policy, qps: float, costs: Costs) -> BatchSteadyState:
