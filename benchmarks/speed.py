@@ -79,7 +79,7 @@ def against_c(cv: float) -> list[Contestant]:
     def loop() -> None:
         if cv:
             free = np.append(np.zeros(cores), np.inf)
-            central_sorted(arrival, items, scenarios.BATCH_SIZE, service, noise, free, out)
+            central_sorted(arrival, items, scenarios.BATCH_SIZE, service, noise, 0.0, free, out)
         else:
             full, part, state = np.zeros(64), np.empty(cores), np.array([0, cores, 0])
             central_ring(arrival, items, scenarios.BATCH_SIZE, service, full, part, state, out)

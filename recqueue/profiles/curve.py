@@ -32,7 +32,10 @@ class LatencyCurve:
     seconds : tuple of float
         Mean service times s_i in seconds, positive and finite, as many as ``items``.
     cv : float
-        Coefficient of variation of the service time at a fixed batch size, 0 or more.
+        Coefficient of variation of the service time at a fixed batch size, 0 or more; that of ``noise`` where given.
+    noise : tuple of float
+        Law of the service time over its mean: factors of mean 1, equally likely, ascending. Empty for a log-normal one
+        of ``cv``.
     provenance : {"measured", "published", "roofline", "given"}
         Where the table comes from.
     source : str
@@ -47,6 +50,7 @@ class LatencyCurve:
     items: tuple[int, ...]
     seconds: tuple[float, ...]
     cv: float = 0.0
+    noise: tuple[float, ...] = ()
     provenance: Provenance = "given"
     source: str = ""
 
@@ -66,6 +70,13 @@ class LatencyCurve:
             raise InputError(f"latency table: latencies {list(self.seconds)} s; each must be a finite number above 0")
         if not (np.isfinite(self.cv) and self.cv >= 0):
             raise InputError(f"latency table: cv {self.cv}; it must be a finite number of 0 or more")
+        if self.noise:
+            factors = np.asarray(self.noise)
+            if not (np.all(np.isfinite(factors)) and factors.min() > 0 and np.all(np.diff(factors) >= 0)):
+                raise InputError("latency table: noise factors must be finite, above 0 and ascending")
+            if abs(factors.mean() - 1) > 1e-6:
+                raise InputError(f"latency table: noise factors of mean {factors.mean():.6g}; divide them by it")
+            object.__setattr__(self, "cv", float(factors.std()))
 
     @property
     def measured_range(self) -> tuple[int, int]:

@@ -61,6 +61,11 @@ class Accelerator:
         ``max_fused_queries``.
     power : Power or None
         Power of one accelerator; None when unknown.
+    wakeup_s : float
+        Seconds from the arrival of a query at an idle accelerator until its launch starts.
+    host_slowdown : float
+        Share that a launch takes longer while all cores of the host are busy, in proportion to the busy ones: they
+        compete with the process that prepares the launch and copies.
     """
 
     name: str
@@ -70,13 +75,17 @@ class Accelerator:
     fused_query_s: float = 0.0
     fusion_wait_s: float = 0.0
     power: Power | None = None
+    wakeup_s: float = 0.0
+    host_slowdown: float = 0.0
 
     def __post_init__(self) -> None:
         if self.count < 1:
             raise InputError(f"accelerator.count {self.count}; it must be 1 or more (use 'accelerator: null' for none)")
         if self.max_fused_queries < 1:
             raise InputError(f"accelerator.max_fused_queries {self.max_fused_queries}; it must be 1 or more")
-        for name in ("fused_query_s", "fusion_wait_s"):
+        if not (np.isfinite(self.host_slowdown) and self.host_slowdown >= 0):
+            raise InputError(f"accelerator.host_slowdown {self.host_slowdown}; it must be finite and 0 or more")
+        for name in ("fused_query_s", "fusion_wait_s", "wakeup_s"):
             value = getattr(self, name)
             if not (np.isfinite(value) and value >= 0):
                 raise InputError(f"accelerator.{name.removesuffix('_s')} {value} s; it must be finite and 0 or more")
@@ -103,6 +112,8 @@ class System:
         Slow-down against the number of busy cores.
     dispatch_overhead_s : float
         Seconds that each sub-request occupies its core beyond ``service``.
+    wakeup_s : float
+        Further seconds that a sub-request occupies its core when the core was idle: its process must be woken first.
     dispatch : {"central", "random", "round_robin", "jsq", "prefetch"}
         ``central``: one queue in front of all cores. Otherwise each core has a queue of its own, and a sub-request
         goes to any core with the same probability (``random``), to each in turn (``round_robin``), or to one that holds
@@ -121,6 +132,7 @@ class System:
     service: LatencyCurve
     contention: Contention = NO_CONTENTION
     dispatch_overhead_s: float = 0.0
+    wakeup_s: float = 0.0
     dispatch: Dispatch = "central"
     prefetch: int = 8
     accelerator: Accelerator | None = None
@@ -138,8 +150,10 @@ class System:
     def __post_init__(self) -> None:
         if self.cores < 1:
             raise InputError(f"server.cores {self.cores}; it must be a whole number of 1 or more")
-        if not (np.isfinite(self.dispatch_overhead_s) and self.dispatch_overhead_s >= 0):
-            raise InputError(f"server.dispatch_overhead {self.dispatch_overhead_s} s; it must be finite and 0 or more")
+        for name in ("dispatch_overhead_s", "wakeup_s"):
+            value = getattr(self, name)
+            if not (np.isfinite(value) and value >= 0):
+                raise InputError(f"server.{name.removesuffix('_s')} {value} s; it must be finite and 0 or more")
         if self.dispatch not in get_args(Dispatch):
             raise InputError(f"server.dispatch {self.dispatch!r}; allowed: {', '.join(get_args(Dispatch))}")
         if self.prefetch < 1:

@@ -118,6 +118,7 @@ def central_sorted(
     batch_size: int,
     service_s: NDArray[np.float64],
     noise: NDArray[np.float64],
+    wakeup_s: float,
     free: NDArray[np.float64],
     out: NDArray[np.float64],
 ) -> float:
@@ -134,6 +135,8 @@ def central_sorted(
         As in :func:`central_ring`.
     noise
         Factor on the service time of each sub-request in order of arrival; length 0 means none.
+    wakeup_s
+        What a service takes longer on a core that was idle.
     free
         The moments, ascending, and infinity: one more entry than there are cores.
 
@@ -154,6 +157,7 @@ def central_sorted(
             service = service_s[size] * noise[started] if noisy else service_s[size]
             started += 1
             start = max(now, free[0])
+            service += wakeup_s * (free[0] <= now)
             if left == items[q]:
                 first = start
             left -= size
@@ -179,6 +183,7 @@ def launches(
     fused_query_s: float,
     most_queries: int,
     wait_s: float,
+    wakeup_s: float,
     noise: NDArray[np.float64],
     free: NDArray[np.float64],
     out: NDArray[np.float64],
@@ -202,6 +207,8 @@ def launches(
         Time that each further query adds to a launch.
     most_queries, wait_s
         Most queries in a launch; how long the first one waits for others, 0 or more.
+    wakeup_s
+        What a launch takes longer on an accelerator that was idle when its first query came.
     noise
         Factor on the time of each launch in order; length 0 means none.
     free
@@ -233,6 +240,7 @@ def launches(
         service = service_s[total] + (after - head - 1) * fused_query_s
         if noisy:
             service *= noise[count]
+        service += wakeup_s * (free[device] <= arrival_s[head])
         free[device] = at + service
         busy_s += service
         count += 1

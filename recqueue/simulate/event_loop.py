@@ -116,6 +116,7 @@ def run_cores(
     noise: NDArray[np.float64],
     draws: NDArray[np.float64],
     slowdown: NDArray[np.float64],
+    wakeup_s: float,
     mode: int,
     room: int,
     unfinished: NDArray[np.int64],
@@ -139,6 +140,8 @@ def run_cores(
         Uniform numbers in [0, 1) that pick cores, one for each new sub-request (unless ``mode`` is :data:`PULL`).
     slowdown
         ``slowdown[j]`` with j cores busy, j = 0..cores.
+    wakeup_s
+        What a service takes longer on a core that was idle, whatever the others do.
     mode, room
         :data:`PULL`, :data:`RANDOM` or :data:`SHORTEST`; when pulling, most sub-requests that a core holds.
     unfinished, last_core
@@ -235,8 +238,8 @@ def run_cores(
                 sift_down(key, tag, busy, work + service, core)
                 hole = False
             else:
-                sift_up(key, tag, busy, work + service, core)
                 busy += 1
+                sift_up(key, tag, busy - 1, work + service + wakeup_s / slowdown[busy], core)
         if hole:
             busy -= 1
             sift_down(key, tag, busy, key[busy], tag[busy])

@@ -15,7 +15,7 @@ from recqueue.serving.performance import Experiment, Performance
 from recqueue.serving.policy import Policy
 from recqueue.serving.scenario import Scenario
 from recqueue.simulate.execution import Crew
-from recqueue.simulate.replication import Run, run_once
+from recqueue.simulate.replication import Run, run_once, typical_batch
 from recqueue.simulate.statistics import Estimate, Growth, estimates, growth, mser5
 from recqueue.simulate.streams import spawn
 from recqueue.workload.arrivals import generator, index_of_dispersion
@@ -273,7 +273,8 @@ def offered_load(scenario: Scenario, policy: Policy, qps: float) -> tuple[float,
     table = np.concatenate(([0.0], system.service.seconds_at(np.arange(1, batch + 1)) + system.dispatch_overhead_s))
     work = (n // batch) * table[batch] + table[n % batch]
     local = n < (policy.offload_threshold or len(p))
-    cpu = qps * float((p[1:] * work)[local].sum()) * float(system.contention.factor_at(system.cores)) / system.cores
+    slow = float(system.contention.of_batch(typical_batch(scenario, policy)).factor_at(system.cores))
+    cpu = qps * float((p[1:] * work)[local].sum()) * slow / system.cores
     device = policy.accelerator_of(system)
     if device is None or local.all():
         return cpu, 0.0
@@ -281,6 +282,7 @@ def offered_load(scenario: Scenario, policy: Policy, qps: float) -> tuple[float,
     together = items_together(far, device.max_fused_queries)  # in a full launch, which is all that matters at the limit
     some = np.flatnonzero(together > 1e-12)
     launch_s = together[some] @ device.service.seconds_at(some) + (device.max_fused_queries - 1) * device.fused_query_s
+    launch_s *= 1 + device.host_slowdown * min(cpu, 1.0)
     return cpu, qps * float(far.sum() * launch_s) / device.max_fused_queries / device.count
 
 

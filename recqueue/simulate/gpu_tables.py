@@ -158,6 +158,15 @@ def _check(scenario: Scenario) -> Policy:
         )
     if scenario.arrivals.law != "gamma":
         raise InputError("simulate_many: hyperexponential gaps; the GPU draws gamma gaps; use recqueue.simulate")
+    for what, value in (
+        ("server.wakeup", system.wakeup_s),
+        ("contention by batch size", system.contention.items),
+        ("a given law of the service noise", system.service.noise or (device.service.noise if device else ())),
+        ("accelerator.wakeup", device.wakeup_s if device else 0),
+        ("accelerator.host_slowdown", device.host_slowdown if device else 0),
+    ):
+        if value:
+            raise InputError(f"simulate_many: {what} is not known on the GPU; use recqueue.simulate")
     if system.dispatch != "central":
         raise InputError(
             "simulate_many: cores with private queues; the GPU has one queue for all; use dispatch 'central'"

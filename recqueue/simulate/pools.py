@@ -83,16 +83,23 @@ class Pool(Protocol):
         """Take the next queries (``last``: no more will follow) and return those that are finished."""
 
 
-def core_pool(system: System, policy: Policy, max_items: int, mean_items: float, streams: Streams) -> Pool:
-    """The cores of a system under a policy: the fastest loop that simulates them exactly."""
+def core_pool(
+    system: System, policy: Policy, max_items: int, mean_items: float, typical_items: float, streams: Streams
+) -> Pool:
+    """The cores of a system under a policy: the fastest loop that simulates them exactly.
+
+    ``mean_items`` of a query; ``typical_items`` of the batch that a moment of work is spent on, which contention by
+    batch size is read at.
+    """
     batch = min(policy.batch_size, max_items)
     service = np.concatenate(([0.0], system.service.seconds_at(np.arange(1, batch + 1)) + system.dispatch_overhead_s))
-    slowdown = np.concatenate(([1.0], system.contention.factor_at(np.arange(1, system.cores + 1, dtype=float))))
-    noise = ServiceNoise(system.service.cv, streams.service_cpu)
+    contention = system.contention.of_batch(typical_items)
+    slowdown = np.concatenate(([1.0], contention.factor_at(np.arange(1, system.cores + 1, dtype=float))))
+    noise = ServiceNoise(system.service.cv, streams.service_cpu, system.service.noise)
     if system.dispatch == "central" and np.all(slowdown == 1.0):
-        if system.service.cv == 0 and mean_items >= _RING_FROM * batch:
+        if system.service.cv == 0 and system.wakeup_s == 0 and mean_items >= _RING_FROM * batch:
             return _RingPool(system.cores, batch, service)
-        return _SortedPool(system.cores, batch, service, noise)
+        return _SortedPool(system.cores, batch, service, noise, system.wakeup_s)
     return _EventPool(system, batch, service, slowdown, noise, streams.dispatch)
 
 
@@ -128,8 +135,10 @@ class _RingPool:
 class _SortedPool:
     """Central queue, no contention."""
 
-    def __init__(self, cores: int, batch: int, service_s: NDArray[np.float64], noise: ServiceNoise) -> None:
-        self.busy_s, self.batch, self.service_s, self.noise = 0.0, batch, service_s, noise
+    def __init__(
+        self, cores: int, batch: int, service_s: NDArray[np.float64], noise: ServiceNoise, wakeup_s: float
+    ) -> None:
+        self.busy_s, self.batch, self.service_s, self.noise, self.wakeup_s = 0.0, batch, service_s, noise, wakeup_s
         self.free = np.append(np.zeros(cores), np.inf)
 
     def serve(
@@ -137,7 +146,9 @@ class _SortedPool:
     ) -> Finished:
         out, parts = np.empty((4, len(items))), -(-items // self.batch)
         noise = self.noise.ahead(total := int(parts.sum()))
-        self.busy_s += central_sorted(arrival_s, items, self.batch, self.service_s, noise, self.free, out)
+        self.busy_s += central_sorted(
+            arrival_s, items, self.batch, self.service_s, noise, self.wakeup_s, self.free, out
+        )
         self.noise.used(total)
         return _finished("cpu", query, arrival_s, items, parts, out)
 
@@ -155,6 +166,7 @@ class _EventPool:
         dispatch: np.random.Generator,
     ) -> None:
         self.batch, self.service_s, self.slowdown, self.noise, self.draw = batch, service_s, slowdown, noise, dispatch
+        self.wakeup_s = system.wakeup_s
         self.mode = {"random": RANDOM, "jsq": SHORTEST}.get(system.dispatch, PULL)
         self.room = {"central": 1, "prefetch": 1 + system.prefetch}.get(system.dispatch, _UNBOUNDED)
         self.cores = idle_cores(system.cores)
@@ -191,6 +203,7 @@ class _EventPool:
             self.noise.ahead(self.unplaced),
             draws,
             self.slowdown,
+            self.wakeup_s,
             self.mode,
             self.room,
             unfinished,
@@ -218,23 +231,34 @@ class AcceleratorPool:
         self.busy_s, self.device = 0.0, device
         offloadable = np.arange(smallest, device.max_fused_queries * max_items + 1)
         self.service_s = np.concatenate((np.zeros(smallest), device.service.seconds_at(offloadable)))
-        self.noise = ServiceNoise(device.service.cv, streams.service_accelerator)
+        self.noise = ServiceNoise(device.service.cv, streams.service_accelerator, device.service.noise)
         self.free = np.zeros(device.count)
         self.waiting = (np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64))
 
     def serve(
-        self, query: NDArray[np.int64], arrival_s: NDArray[np.float64], items: NDArray[np.int64], *, last: bool
+        self,
+        query: NDArray[np.int64],
+        arrival_s: NDArray[np.float64],
+        items: NDArray[np.int64],
+        *,
+        last: bool,
+        host_busy: float = 0.0,
     ) -> Finished:
-        """Take the next queries (``last``: no more will follow) and return those that are finished."""
+        """Take the next queries (``last``: no more will follow) and return those that are finished.
+
+        ``host_busy`` is the share of the host's cores that are busy meanwhile.
+        """
+        slow = 1 + self.device.host_slowdown * host_busy
         q, a, n = (np.concatenate(pair) for pair in zip(self.waiting, (query, arrival_s, items), strict=True))
         out, device = np.empty((4, len(q))), self.device
         done, count, busy_s = launches(
             a,
             n,
-            self.service_s,
-            device.fused_query_s,
+            self.service_s if slow == 1 else slow * self.service_s,
+            slow * device.fused_query_s,
             device.max_fused_queries,
             device.fusion_wait_s,
+            device.wakeup_s,
             self.noise.ahead(len(q)),
             self.free,
             out,

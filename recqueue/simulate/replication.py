@@ -76,6 +76,18 @@ class Run:
     sub_requests: int
 
 
+def typical_batch(scenario: Scenario, policy: Policy) -> float:
+    """Items of the batch that a moment of core work is spent on, on average over the work of the local queries."""
+    system, sizes = scenario.system, scenario.sizes
+    n = np.flatnonzero(sizes.pmf[: policy.offload_threshold])
+    if len(n) == 0 or not system.contention.items:
+        return 1.0
+    batch = min(policy.batch_size, sizes.max_items)
+    seconds = np.concatenate(([0.0], system.service.seconds_at(np.arange(1, batch + 1)) + system.dispatch_overhead_s))
+    full, rest = (n // batch) * seconds[batch] * sizes.pmf[n], seconds[n % batch] * sizes.pmf[n]
+    return float((full.sum() * batch + rest @ (n % batch)) / (full.sum() + rest.sum()))
+
+
 def run_blocks(
     scenario: Scenario,
     policy: Policy,
@@ -99,7 +111,8 @@ def run_blocks(
     visit : callable
         Called with the queries that each pool has finished, a block at a time; each query is handed over once.
     block : int
-        Queries drawn at a time; changes speed and memory, not results.
+        Queries drawn at a time; changes speed and memory, not results (but where busy cores slow the accelerator, by
+        their mean busy share up to the end of the block).
 
     Returns
     -------
@@ -108,7 +121,7 @@ def run_blocks(
     system, sizes = scenario.system, scenario.sizes
     arrivals = ArrivalTimes(scenario.arrivals, qps, streams.arrivals)
     sizes_stream = QueryItems(sizes, streams.sizes)
-    cores = core_pool(system, policy, sizes.max_items, sizes.mean, streams)
+    cores = core_pool(system, policy, sizes.max_items, sizes.mean, typical_batch(scenario, policy), streams)
     device, threshold = None, policy.offload_threshold or sizes.max_items + 1
     accelerator = policy.accelerator_of(system)
     if threshold <= sizes.max_items and accelerator is not None:
@@ -133,9 +146,11 @@ def run_blocks(
         there = items >= threshold
         offloaded += int(there.sum())
         offloaded_items += int(items[there].sum())
-        hand_over(device.serve(query[there], arrival[there], items[there], last=last))
         here = ~there
-        hand_over(cores.serve(query[here], arrival[here], items[here], last=last))
+        near = cores.serve(query[here], arrival[here], items[here], last=last)
+        busy = min(cores.busy_s / (system.cores * float(arrival[-1])), 1.0) if arrival[-1] > 0 else 0.0
+        hand_over(device.serve(query[there], arrival[there], items[there], last=last, host_busy=busy))
+        hand_over(near)
     return Totals(
         span_s=span_s,
         core_s=cores.busy_s,

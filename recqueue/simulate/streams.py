@@ -6,6 +6,7 @@ same queries at the same times (common random numbers).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -249,16 +250,18 @@ def _invert(
 
 
 class ServiceNoise:
-    """Log-normal factors of mean 1 and a given coefficient of variation, drawn ahead and used in order."""
+    """Factors of mean 1, drawn ahead and used in order: log-normal of a coefficient of variation, or out of ``law``."""
 
-    def __init__(self, cv: float, rng: np.random.Generator) -> None:
-        self.rng, self.factors = rng, np.empty(0)
+    def __init__(self, cv: float, rng: np.random.Generator, law: Sequence[float] = ()) -> None:
+        self.rng, self.factors, self.law = rng, np.empty(0), np.asarray(law)
         self.variance_log = float(np.log1p(cv**2))
 
     def ahead(self, count: int) -> NDArray[np.float64]:
         """At least the next ``count`` factors; none at all when the coefficient of variation is 0."""
         missing = count - len(self.factors)
-        if self.variance_log > 0 and missing > 0:
+        if len(self.law) and missing > 0:
+            self.factors = np.append(self.factors, self.law[self.rng.integers(len(self.law), size=missing)])
+        elif self.variance_log > 0 and missing > 0:
             new = self.rng.standard_normal(missing)
             new *= np.sqrt(self.variance_log)
             new -= self.variance_log / 2

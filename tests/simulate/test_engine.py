@@ -23,14 +23,15 @@ def ring(arrival, items, batch, service, cores):
     return out, busy
 
 
-def sorted_cores(arrival, items, batch, service, cores, noise=NONE):
+def sorted_cores(arrival, items, batch, service, cores, noise=NONE, wakeup=0.0):
     out = np.full((4, len(arrival)), np.nan)
-    return out, central_sorted(arrival, items, batch, service, noise, np.append(np.zeros(cores), np.inf), out)
+    return out, central_sorted(arrival, items, batch, service, noise, wakeup, np.append(np.zeros(cores), np.inf), out)
 
 
 def events(
-    arrival, items, batch, service, slowdown, *, noise=NONE, draws=NONE, dispatch="central", prefetch=8, room=None
-):
+    arrival, items, batch, service, slowdown, *, noise=NONE, draws=NONE, dispatch="central", prefetch=8, room=None,
+    wakeup=0.0,
+):  # fmt: skip
     out = np.full((4, len(arrival)), np.inf)
     mode = {"random": RANDOM, "jsq": SHORTEST}.get(dispatch, PULL)
     room = room or {"central": 1, "prefetch": 1 + prefetch}.get(dispatch, 1 << 60)
@@ -39,8 +40,9 @@ def events(
     c = idle_cores(len(slowdown) - 1).with_room_for(total)
     last_core = np.empty(len(arrival), np.int64)
     run_cores(
-        c, arrival, items, 0, batch, service, noise, draws, slowdown, mode, room, unfinished, last_core, out, True
-    )
+        c, arrival, items, 0, batch, service, noise, draws, slowdown, wakeup, mode, room, unfinished, last_core,
+        out, True,
+    )  # fmt: skip
     assert c.counts[NUMBER] == total
     assert not unfinished.any()
     return out, c.clock[BUSY_S]
@@ -69,10 +71,11 @@ def test_three_loops_and_the_twin_agree_to_the_bit_on_a_central_queue(seed, core
     ):
         np.testing.assert_array_equal(out, expected)
         assert busy == core_s == ((items // batch) * service[batch] + service[items % batch]).sum()  # work is conserved
-    expected, core_s = literal_cores(arrival, items, batch, service, cores=cores, noise=noise)
+    woken = {"noise": noise, "wakeup": 0.25}
+    expected, core_s = literal_cores(arrival, items, batch, service, cores=cores, **woken)
     for out, busy in (
-        sorted_cores(arrival, items, batch, service, cores, noise),
-        events(arrival, items, batch, service, np.ones(cores + 1), noise=noise),
+        sorted_cores(arrival, items, batch, service, cores, **woken),
+        events(arrival, items, batch, service, np.ones(cores + 1), **woken),
     ):
         np.testing.assert_array_equal(out, expected)
         assert busy == core_s
@@ -87,14 +90,17 @@ def test_three_loops_and_the_twin_agree_to_the_bit_on_a_central_queue(seed, core
     prefetch=st.integers(1, 4),
     noisy=st.booleans(),
     contended=st.booleans(),
+    wakeup=st.sampled_from([0.0, 0.5]),
 )
-def test_every_dispatch_does_exactly_what_the_literal_twin_does(dispatch, seed, cores, rho, prefetch, noisy, contended):
+def test_every_dispatch_does_exactly_what_the_literal_twin_does(
+    dispatch, seed, cores, rho, prefetch, noisy, contended, wakeup
+):
     arrival, items, batch, service, noise, draws = exact_case(seed, cores, rho)
     slowdown = np.ones(cores + 1)
     if contended:
         slowdown[2:], slowdown[5:] = 2.0, 0.5  # slower, then faster
     noise = noise if noisy else NONE
-    options = {"noise": noise, "draws": draws, "dispatch": dispatch, "prefetch": prefetch}
+    options = {"noise": noise, "draws": draws, "dispatch": dispatch, "prefetch": prefetch, "wakeup": wakeup}
     expected, core_s = literal_cores(arrival, items, batch, service, slowdown=slowdown, **options)
     out, busy = events(arrival, items, batch, service, slowdown, **options)
     np.testing.assert_array_equal(out, expected)
@@ -153,8 +159,9 @@ def test_private_queues_by_hand_and_the_ends_of_prefetch():
     wait=st.integers(0, 12),
     rho=st.floats(0.1, 1.5),
     noisy=st.booleans(),
+    wakeup=st.sampled_from([0.0, 0.5]),
 )
-def test_launches_are_those_of_the_literal_twin(seed, count, most, wait, rho, noisy):
+def test_launches_are_those_of_the_literal_twin(seed, count, most, wait, rho, noisy, wakeup):
     rng, n = np.random.default_rng(seed), 60
     items = rng.integers(1, 9, n)
     service = (8 + np.arange(most * 8 + 1.0)) / 16
@@ -162,10 +169,12 @@ def test_launches_are_those_of_the_literal_twin(seed, count, most, wait, rho, no
     noise = 2.0 ** rng.integers(-1, 2, n) if noisy else NONE
     wait_s = wait / 16 if most > 1 else 0.0
     start, finish, batches = literal_launches(
-        arrival, items, service, fused_query_s=0.25, most=most, wait_s=wait_s, noise=noise, count=count
+        arrival, items, service, fused_query_s=0.25, most=most, wait_s=wait_s, noise=noise, count=count, wakeup=wakeup
     )
     out = np.full((4, n), np.nan)
-    done, number, busy = launches(arrival, items, service, 0.25, most, wait_s, noise, np.zeros(count), out, True)
+    done, number, busy = launches(
+        arrival, items, service, 0.25, most, wait_s, wakeup, noise, np.zeros(count), out, True
+    )
     assert (done, number) == (n, len(batches))
     np.testing.assert_array_equal(out, [start, start, finish, finish])
     assert busy == sum(finish[b[0]] - start[b[0]] for b in batches)
@@ -178,7 +187,7 @@ def test_accelerators_without_fusion_are_cores_that_do_not_split(noisy):
     arrival = np.cumsum(rng.exponential(0.37, n))
     noise = rng.lognormal(0, 0.2, n) if noisy else NONE
     out = np.full((4, n), np.nan)
-    _, _, busy = launches(arrival, items, service, 0.0, 1, 0.0, noise, np.zeros(3), out, True)
+    _, _, busy = launches(arrival, items, service, 0.0, 1, 0.0, 0.0, noise, np.zeros(3), out, True)
     split, core_s = sorted_cores(arrival, items, 30, service, 3, noise)
     np.testing.assert_array_equal(out, split)
     assert busy == pytest.approx(core_s, rel=1e-12) == (service[items] * (noise if noisy else 1)).sum()
@@ -189,7 +198,7 @@ def test_nothing_arrives():
     assert ring(NONE, empty, 1, np.ones(2), 2)[1] == 0
     assert sorted_cores(NONE, empty, 1, np.ones(2), 2)[1] == 0
     assert events(NONE, empty, 1, np.ones(2), np.ones(3))[1] == 0
-    assert launches(NONE, empty, np.ones(2), 0.0, 4, 1.0, NONE, np.zeros(1), np.empty((4, 0)), True) == (0, 0, 0.0)
+    assert launches(NONE, empty, np.ones(2), 0.0, 4, 1.0, 0.0, NONE, np.zeros(1), np.empty((4, 0)), True) == (0, 0, 0.0)
 
 
 def test_a_query_too_large_for_the_machine_takes_rounds_and_keeps_others_waiting():

@@ -9,8 +9,9 @@ def split(items, batch):
 
 
 def literal_cores(
-    arrival, items, batch, service, *, noise=(), draws=(), slowdown=None, cores=None, dispatch="central", prefetch=8
-):
+    arrival, items, batch, service, *, noise=(), draws=(), slowdown=None, cores=None, dispatch="central", prefetch=8,
+    wakeup=0.0,
+):  # fmt: skip
     """Rows start, last start, last end, finish of each query, and core-seconds; see ``event_loop`` for the rules."""
     slowdown = np.ones(cores + 1) if slowdown is None else slowdown
     k, n = len(slowdown) - 1, len(arrival)
@@ -23,8 +24,8 @@ def literal_cores(
     started, start, end = [], {}, {}
     now, arrived, come, core_seconds = 0.0, 0, 0, 0.0
 
-    def run(core, part):
-        running[core] = [part, parts[part][1]]
+    def run(core, part, extra=0.0):
+        running[core] = [part, parts[part][1] + extra / slowdown[len(running) + 1]]
         start[part] = now
         started.append(part)
 
@@ -32,7 +33,7 @@ def literal_cores(
         if core in running:
             queues[core].append(part)
         else:
-            run(core, part)
+            run(core, part, wakeup if came else 0.0)
 
     def held(core):
         return len(queues[core]) + (core in running)
@@ -50,6 +51,7 @@ def literal_cores(
         speed = 1 / slowdown[len(running)]
         to_end, core = min(((work / speed, core) for core, (_, work) in running.items()), default=(np.inf, -1))
         to_arrival = arrival[arrived] - now if arrived < n else np.inf
+        came = to_end > to_arrival  # who is placed now finds an idle core
         step = min(to_end, to_arrival)
         core_seconds += step * len(running)
         for one in running.values():
@@ -84,10 +86,10 @@ def literal_cores(
     return out, core_seconds
 
 
-def literal_launches(arrival, items, service, *, fused_query_s=0.0, most=1, wait_s=0.0, noise=(), count=1):
+def literal_launches(arrival, items, service, *, fused_query_s=0.0, most=1, wait_s=0.0, noise=(), count=1, wakeup=0.0):
     """(launch, finish) of each query, and the queries of each launch."""
     waiting, idle, busy = [], list(range(count)), []  # busy: (end, device)
-    timers = []
+    timers, freed = [], {}
     start, finish = np.full(len(arrival), np.nan), np.full(len(arrival), np.nan)
     batches, arrived = [], 0
     while arrived < len(arrival) or waiting or busy:
@@ -98,6 +100,7 @@ def literal_launches(arrival, items, service, *, fused_query_s=0.0, most=1, wait
         if kind == 0:
             busy.remove((now, device))
             idle.append(device)
+            freed[device] = now
         elif kind == 1:
             timers.remove(now)
         else:
@@ -108,6 +111,8 @@ def literal_launches(arrival, items, service, *, fused_query_s=0.0, most=1, wait
             batch, waiting = waiting[:most], waiting[most:]
             time = service[sum(items[q] for q in batch)] + (len(batch) - 1) * fused_query_s
             time *= noise[len(batches)] if len(noise) else 1.0
+            if freed.get(idle[0], 0.0) <= arrival[batch[0]]:
+                time += wakeup
             start[batch], finish[batch] = now, now + time
             batches.append(batch)
             busy.append((now + time, idle.pop(0)))
