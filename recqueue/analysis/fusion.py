@@ -93,14 +93,14 @@ def _seconds(launch_s: Array, step: int, cells: int) -> Array:
 class Launches:
     """Laws of the launches of 1, 2, ... queries; compared by identity, so that answers can be kept."""
 
-    def __init__(self, device: Accelerator, far: Array, launch_s: Array) -> None:
+    def __init__(self, device: Accelerator, far: Array, launch_s: Array, slow: float = 1.0) -> None:
         step, one = _lattice(far, device.max_fused_queries)
         cv = device.service.cv
         self.count, self.laws = device.count, []
         for q in range(1, device.max_fused_queries + 1):
             p = items_together(one, q)
             some = np.flatnonzero(p > 1e-14)
-            mean_s = _seconds(launch_s, step, len(p) - 1)[some] + (q - 1) * device.fused_query_s
+            mean_s = slow * (_seconds(launch_s, step, len(p) - 1)[some] + (q - 1) * device.fused_query_s)
             mixture = ServiceMixture(p[some] / p[some].sum(), mean_s, cv)
             self.laws.append(Distribution.of(mixture) if cv == 0 else _tabulated(mixture.merged(_PARTS)))
 
@@ -115,10 +115,13 @@ def _tabulated(mixture: ServiceMixture) -> Distribution:
 
 
 @lru_cache(maxsize=16)
-def launches(sizes: QuerySizes, threshold: int, device: Accelerator, launch_s: bytes) -> Launches:
-    """Launches of queries of at least ``threshold`` items; ``launch_s`` is the table of seconds as bytes."""
+def launches(sizes: QuerySizes, threshold: int, device: Accelerator, launch_s: bytes, slow: float = 1.0) -> Launches:
+    """Launches of queries of at least ``threshold`` items; ``launch_s`` is the table of seconds as bytes.
+
+    All of them take ``slow`` times as long.
+    """
     far = np.where(np.arange(len(sizes.pmf)) >= threshold, sizes.pmf, 0.0)
-    return Launches(device, far, np.frombuffer(launch_s))
+    return Launches(device, far, np.frombuffer(launch_s), slow)
 
 
 @lru_cache(maxsize=16)
@@ -129,8 +132,12 @@ def solve(fused: Launches, rate: float) -> BatchSteadyState:
     return bulk.many_servers(rate, fused.laws, fused.count, cells=_CELLS)
 
 
-def as_response(state: BatchSteadyState) -> Response:
-    """The response of an offloaded query, in the form that is mixed with that of the cores."""
+def as_response(state: BatchSteadyState, *, wakeup_s: float = 0.0) -> Response:
+    """The response of an offloaded query, in the form that is mixed with that of the cores.
+
+    Who comes to an idle accelerator waits until it is awake. While it is busy a launch that starts late holds more
+    queries, so that the delay does not build up: the wake-up counts by the share of the time that it is idle.
+    """
     r = state.response
     least = 0.999 * float(np.asarray(r.quantile(1e-9)))
     end = float(np.asarray(r.quantile(1 - 1e-9)))
@@ -139,5 +146,6 @@ def as_response(state: BatchSteadyState) -> Response:
     times = np.unique(times[(times >= least) & (times <= end)])
     whole = SplitQueries(np.ones(1), np.zeros(1, dtype=np.int64), np.array([least]), least)
     return Response(
-        whole, np.ones(1, dtype=np.int64), times - least, r.cdf(times)[None, :], np.zeros(len(times)), state.servers
-    )
+        whole, np.ones(1, dtype=np.int64), times - least, r.cdf(times)[None, :], np.zeros(len(times)), state.servers,
+        wakeup_s=wakeup_s * (1 - state.utilization),
+    )  # fmt: skip

@@ -44,29 +44,30 @@ class Costs:
 
     core_s: NDArray[np.float64]
     accelerator_s: NDArray[np.float64]
-    _near: dict[tuple[int, int, float], SplitQueries] = field(default_factory=dict, repr=False)
-    _far: dict[tuple[int, float], SplitQueries] = field(default_factory=dict, repr=False)
+    _near: dict[tuple[int, int, float, tuple[float, ...]], SplitQueries] = field(default_factory=dict, repr=False)
+    _far: dict[tuple[int, float, tuple[float, ...]], SplitQueries] = field(default_factory=dict, repr=False)
 
     def near(self, scenario: Scenario, policy: Policy) -> SplitQueries:
         """Queries of a policy on the cores; the same object for the same policy, with what it has worked out."""
-        p, cv = scenario.sizes.pmf, scenario.system.service.cv
+        p, service = scenario.sizes.pmf, scenario.system.service
         batch, threshold = min(policy.batch_size, len(p) - 1), policy.offload_threshold or len(p)
-        key = batch, threshold, cv
+        key = batch, threshold, service.cv, service.noise
         if key not in self._near:
             if len(self._near) >= _KEPT:
                 self._near.clear()
-            self._near[key] = split(p[:threshold], batch, self.core_s, cv)
+            self._near[key] = split(p[:threshold], batch, self.core_s, service.cv, service.noise)
         return self._near[key]
 
     def far(self, scenario: Scenario, policy: Policy) -> SplitQueries:
         """Queries of a policy on the accelerators."""
         p, device = scenario.sizes.pmf, scenario.system.accelerator
-        key = policy.offload_threshold or len(p), device.service.cv if device else 0.0
+        service = device.service if device else scenario.system.service
+        key = policy.offload_threshold or len(p), service.cv, service.noise
         if key not in self._far:
             if len(self._far) >= _KEPT:
                 self._far.clear()
             offloaded = np.where(np.arange(len(p)) >= key[0], p, 0.0)
-            self._far[key] = split(offloaded, len(p) - 1, self.accelerator_s, key[1])
+            self._far[key] = split(offloaded, len(p) - 1, self.accelerator_s, service.cv, service.noise)
         return self._far[key]
 
     @staticmethod
@@ -81,7 +82,13 @@ class Costs:
         return Costs(core, np.concatenate(([0.0], device.service.seconds_at(launch))) if device else np.empty(0))
 
 
-def split(pmf: NDArray[np.float64], batch_size: int, service_s: NDArray[np.float64], cv: float) -> SplitQueries:
+def split(
+    pmf: NDArray[np.float64],
+    batch_size: int,
+    service_s: NDArray[np.float64],
+    cv: float,
+    noise: tuple[float, ...] = (),
+) -> SplitQueries:
     """Queries of these sizes (``pmf`` need not add up to 1) cut into sub-requests of at most ``batch_size`` items."""
     n = np.flatnonzero(pmf)
     full = (n - 1) // batch_size
@@ -94,7 +101,7 @@ def split(pmf: NDArray[np.float64], batch_size: int, service_s: NDArray[np.float
         weight = np.bincount(group, p)
         last = np.bincount(group, p * last) / weight
         p, full = weight, kind // each
-    return SplitQueries(p, full, last, float(service_s[min(batch_size, len(service_s) - 1)]), cv)
+    return SplitQueries(p, full, last, float(service_s[min(batch_size, len(service_s) - 1)]), cv, noise)
 
 
 def contention_factors(load_one_busy: float, contention: Contention, cores: int) -> tuple[float, float]:
@@ -181,17 +188,38 @@ def _peakedness(queries: SplitQueries) -> float:
     return 1 + float(queries.probability @ (x * (x - 1))) / (2 * queries.mean_sub_requests)
 
 
+def contention_of(scenario: Scenario, policy: Policy, costs: Costs) -> Contention:
+    """The slow-down under a policy: that of the batch which a moment of core work is spent on, on average."""
+    system, p = scenario.system, scenario.sizes.pmf[: policy.offload_threshold]
+    if not system.contention.items:
+        return system.contention
+    batch, n = min(policy.batch_size, scenario.sizes.max_items), np.arange(len(p))
+    full_s, rest_s = (n // batch) * costs.core_s[batch] * p, costs.core_s[n % batch] * p
+    work = float(full_s.sum() + rest_s.sum())
+    return system.contention.of_batch((float(full_s.sum()) * batch + float(rest_s @ (n % batch))) / work if work else 1)
+
+
 def cpu_utilization(scenario: Scenario, policy: Policy, qps: float, costs: Costs) -> float:
-    """Busy share of the cores: the work of the queries, each slowed by its own sub-requests and by the others."""
+    """Busy share of the cores: the work of the queries, each slowed by its own sub-requests and by the others.
+
+    A core that was idle when its sub-request came is busy for the wake-up too.
+    """
     system, near = scenario.system, scenario.sizes.pmf[: policy.offload_threshold or len(scenario.sizes.pmf)]
     share = float(near.sum())
     if share == 0:
         return 0.0
     queries = costs.near(scenario, policy)
     load = qps * share * queries.work_mean_s
-    spread = contention_spread(load, system.contention, system.cores, _peakedness(queries), queries.full + 1)
+    contention = contention_of(scenario, policy, costs)
+    spread = contention_spread(load, contention, system.cores, _peakedness(queries), queries.full + 1)
     work = queries.probability * (queries.full * queries.full_s + queries.last_s)
-    return min(qps * share * float(work @ (spread @ LEVEL_WEIGHTS)) / system.cores, 1.0)
+    busy = qps * share * float(work @ (spread @ LEVEL_WEIGHTS))
+    if system.wakeup_s > 0 and busy < system.cores:
+        idle = system.cores - np.arange(system.cores + 1)
+        p = _busy_cores(busy, np.ones(system.cores))
+        woken = queries.probability @ (np.minimum(queries.full[:, None] + 1, idle) @ p)
+        busy += qps * share * float(woken) * system.wakeup_s
+    return min(busy / system.cores, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -204,20 +232,27 @@ class Loads:
         Shares of queries and of items that go to the accelerator.
     cpu_work_s, accelerator_work_s : float
         Server-seconds for each query *offered*, cores as if one were busy, launches as full as they may be.
+    contention : Contention
+        Slow-down of the cores under the policy.
     """
 
     share_offloaded: float
     items_offloaded: float
     cpu_work_s: float
     accelerator_work_s: float
+    contention: Contention
 
     def saturation_qps(self, scenario: Scenario) -> tuple[float, float]:
         """Rates at which the cores (all busy, slowed by each other) and the accelerators saturate; inf if unused."""
         system = scenario.system
-        slow = float(system.contention.factor_at(system.cores))
+        slow = float(self.contention.factor_at(system.cores))
         cpu = system.cores / (self.cpu_work_s * slow) if self.cpu_work_s > 0 else np.inf
-        count = system.accelerator.count if system.accelerator else 0
-        return cpu, count / self.accelerator_work_s if self.accelerator_work_s > 0 else np.inf
+        device = system.accelerator
+        if device is None or self.accelerator_work_s == 0:
+            return cpu, np.inf
+        alone = device.count / self.accelerator_work_s
+        # The busier the host, the longer the launches: alone = x (1 + h x / cpu) at saturation.
+        return cpu, 2 * alone / (1 + np.sqrt(1 + 4 * device.host_slowdown * alone / cpu))
 
 
 def loads(scenario: Scenario, policy: Policy, costs: Costs) -> Loads:
@@ -235,6 +270,7 @@ def loads(scenario: Scenario, policy: Policy, costs: Costs) -> Loads:
             if far.any()
             else 0.0
         ),
+        contention=contention_of(scenario, policy, costs),
     )
 
 
@@ -279,21 +315,24 @@ def near_part(
         return []
     queries = costs.near(scenario, policy)
     load = qps * share * queries.work_mean_s
-    all_busy = float(system.contention.factor_at(system.cores))
+    contention = contention_of(scenario, policy, costs)
+    all_busy = float(contention.factor_at(system.cores))
     waiting, peakedness = all_busy, 0.0
-    if load * all_busy < system.cores and len(system.contention.busy) > 1:
-        waiting, _ = contention_factors(load, system.contention, system.cores)
+    if load * all_busy < system.cores and len(contention.busy) > 1:
+        waiting, _ = contention_factors(load, contention, system.cores)
         x, peakedness = queries.full + 1, _peakedness(queries)
         # Who waits behind a query's own sub-requests waits while at least so many cores are busy.
         together = float(queries.probability @ x**2) / queries.mean_sub_requests
         nearest_all_busy = max if all_busy >= 1 else min
-        waiting = nearest_all_busy(waiting, float(system.contention.factor_at(min(together, system.cores))))
+        waiting = nearest_all_busy(waiting, float(contention.factor_at(min(together, system.cores))))
     # A share of a renewal stream picked at random: its SCV moves towards 1.
     thinned = 1 + share * (index_of_dispersion(scenario.arrivals, qps) - 1)
     slowed = queries if waiting == 1 else queries.scaled(waiting)
-    started = response(qps * share, slowed, system.cores, horizon_s=horizon_s, gap_scv=thinned)
+    started = response(
+        qps * share, slowed, system.cores, horizon_s=horizon_s, gap_scv=thinned, wakeup_s=system.wakeup_s
+    )
     if peakedness:
-        spread = contention_spread(load, system.contention, system.cores, peakedness, started.positions)
+        spread = contention_spread(load, contention, system.cores, peakedness, started.positions)
         started = replace(started, queries=queries, slowdown=spread)
     return [(share, started)]
 
@@ -308,10 +347,15 @@ def far_part(
         return []
     share = 1 - float(p[:threshold].sum())
     if device.max_fused_queries > 1:
-        return [(share, fusion.as_response(fused(scenario, policy, qps, costs)))]
+        return [(share, fusion.as_response(fused(scenario, policy, qps, costs), wakeup_s=device.wakeup_s))]
     thinned = 1 + share * (index_of_dispersion(scenario.arrivals, qps) - 1)
     queries = costs.far(scenario, policy)
-    return [(share, response(qps * share, queries, device.count, horizon_s=horizon_s, gap_scv=thinned))]
+    if device.host_slowdown > 0:
+        queries = queries.scaled(host_factor(scenario, policy, qps, costs))
+    started = response(
+        qps * share, queries, device.count, horizon_s=horizon_s, gap_scv=thinned, wakeup_s=device.wakeup_s
+    )
+    return [(share, started)]
 
 
 def fused(scenario: Scenario, policy: Policy, qps: float, costs: Costs) -> BatchSteadyState:
@@ -320,4 +364,12 @@ def fused(scenario: Scenario, policy: Policy, qps: float, costs: Costs) -> Batch
     if device is None or threshold is None:
         raise InputError("fusion: the policy offloads nothing")
     offloaded = qps * float(scenario.sizes.pmf[threshold:].sum())
-    return fusion.solve(fusion.launches(scenario.sizes, threshold, device, costs.accelerator_s.tobytes()), offloaded)
+    slow = host_factor(scenario, policy, qps, costs) if device.host_slowdown > 0 else 1.0
+    table = costs.accelerator_s.tobytes()
+    return fusion.solve(fusion.launches(scenario.sizes, threshold, device, table, round(slow, 3)), offloaded)
+
+
+def host_factor(scenario: Scenario, policy: Policy, qps: float, costs: Costs) -> float:
+    """Launches beside the busy cores of the host over launches beside idle ones."""
+    device = scenario.system.accelerator
+    return 1 + device.host_slowdown * cpu_utilization(scenario, policy, qps, costs) if device else 1.0

@@ -48,6 +48,7 @@ def _curve(table: schema.Table, key: str) -> LatencyCurve:
             items=tuple(table.batch_size),
             seconds=tuple(ms / 1e3 for ms in table.latency_ms),
             cv=table.cv,
+            noise=tuple(sorted(table.noise)),
             provenance="given",
             source=f"{key} of the scenario",
         )
@@ -97,6 +98,7 @@ def system_of(d: schema.Document) -> System:
             OutsideMeasuredRangeWarning,
             stacklevel=2,
         )
+    wakeup_us = d.server.wakeup_us
     overhead_us, dispatch, prefetch = d.server.dispatch_overhead_us, d.server.dispatch, d.server.prefetch
     if prefetch is not None and dispatch != "prefetch":
         raise InputError(
@@ -111,6 +113,7 @@ def system_of(d: schema.Document) -> System:
         dispatch_overhead_s=(
             overhead_us / 1e6 if overhead_us is not None else profile.dispatch_overhead_s if profile else 0.0
         ),
+        wakeup_s=wakeup_us / 1e6 if wakeup_us is not None else profile.wakeup_s if profile else 0.0,
         dispatch=dispatch,
         **({} if prefetch is None else {"prefetch": prefetch}),
         accelerator=accelerator_of(d),
@@ -122,7 +125,12 @@ def _contention(d: schema.Document, profile: Profile | None) -> Contention:
     asked = d.server.contention
     if isinstance(asked, schema.ContentionTable):
         with at("server.contention"):
-            return Contention(busy=tuple(asked.busy), factor=tuple(asked.factor))
+            return Contention(
+                busy=tuple(asked.busy),
+                factor=tuple(asked.factor),
+                items=tuple(asked.batch_size),
+                strength=tuple(asked.strength),
+            )
     if asked == "none" or (asked is None and profile is None):
         return NO_CONTENTION
     if profile is None:
@@ -148,6 +156,8 @@ def accelerator_of(d: schema.Document) -> Accelerator | None:
         ),
         fusion_wait_s=a.fusion_wait_ms / 1e3,
         power=_power(a.device),
+        wakeup_s=a.wakeup_us / 1e6 if a.wakeup_us is not None else profile.wakeup_s if profile else 0.0,
+        host_slowdown=(a.host_slowdown if a.host_slowdown is not None else profile.host_slowdown if profile else 0.0),
     )
 
 

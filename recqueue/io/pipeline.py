@@ -90,6 +90,10 @@ def _stage(s: StageBlock, model: str | None) -> Stage:
         if (s.server is None) == (s.accelerator is None):
             raise InputError("give one of 'server: {cpu: ..., cores: ...}' and 'accelerator: {device: ...}'")
         own: dict[str, Any]
+        for known, given in (("server", s.server), ("accelerator", s.accelerator)):
+            for key in ("wakeup_us", "host_slowdown"):
+                if getattr(given, key, None):
+                    raise InputError(f"{known}.{key} {getattr(given, key)}: not known in a pipeline; leave it out")
         if s.server is not None:
             system = system_of(block)
             own = {

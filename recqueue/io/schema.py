@@ -39,6 +39,7 @@ class Table(Block):
     batch_size: list[Count]
     latency_ms: list[Positive]
     cv: NotNegative = 0.0
+    noise: list[Positive] = []
 
 
 class Service(Block):
@@ -53,6 +54,8 @@ class ContentionTable(Block):
 
     busy: list[Count]
     factor: list[Positive]
+    batch_size: list[Count] = []
+    strength: list[NotNegative] = []
 
 
 def _by_type(name: str) -> Discriminator:
@@ -73,6 +76,7 @@ class Server(Block):
         | None
     ) = None
     dispatch_overhead_us: NotNegative | None = None
+    wakeup_us: NotNegative | None = None
     dispatch: Literal["central", "random", "round_robin", "jsq", "prefetch"] = "central"
     prefetch: Count | None = None
 
@@ -85,6 +89,8 @@ class Accelerator(Block):
     max_fused_queries: Count = 1
     fused_query_us: NotNegative | None = None
     fusion_wait_ms: NotNegative = 0.0
+    wakeup_us: NotNegative | None = None
+    host_slowdown: NotNegative | None = None
 
 
 class Mlperf(Block):

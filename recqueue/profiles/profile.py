@@ -67,6 +67,10 @@ class Profile:
     dispatch_overhead_s : float
         Seconds a core is occupied per sub-request beyond its service: taking it from the queue, handing back the
         answer.
+    wakeup_s : float
+        Further seconds where the core, or the accelerator's process, was idle: until it is awake.
+    host_slowdown : float
+        Share that launches take longer while all cores of the host are busy (accelerators only).
     operators : tuple of OperatorCurve
         Tight loop, operator by operator; empty where unknown.
     fused : mapping
@@ -94,6 +98,8 @@ class Profile:
     contention: Contention = NO_CONTENTION
     tight_contention: Contention = NO_CONTENTION
     dispatch_overhead_s: float = 0.0
+    wakeup_s: float = 0.0
+    host_slowdown: float = 0.0
     operators: tuple[OperatorCurve, ...] = ()
     fused: Mapping[int, LatencyCurve] = field(default_factory=dict)
     fused_query_s: float = 0.0
@@ -125,12 +131,18 @@ def profile_from_json(text: str, *, name: str = "profile") -> Profile:
                 items=tuple(c["items"]),
                 seconds=tuple(c["seconds"]),
                 cv=c.get("cv", 0.0),
+                noise=tuple(c.get("noise", ())),
                 provenance=provenance,
                 source=source,
             )
 
         def contention(c: Mapping[str, Any]) -> Contention:
-            return Contention(busy=tuple(c["busy"]), factor=tuple(c["factor"]))
+            return Contention(
+                busy=tuple(c["busy"]),
+                factor=tuple(c["factor"]),
+                items=tuple(c.get("items", ())),
+                strength=tuple(c.get("strength", ())),
+            )
 
         one = {"busy": [1], "factor": [1.0]}
         return Profile(
@@ -143,6 +155,8 @@ def profile_from_json(text: str, *, name: str = "profile") -> Profile:
             contention=contention(d.get("contention", one)),
             tight_contention=contention(d.get("tight_contention", one)),
             dispatch_overhead_s=d.get("dispatch_overhead_s", 0.0),
+            wakeup_s=d.get("wakeup_s", 0.0),
+            host_slowdown=d.get("host_slowdown", 0.0),
             operators=tuple(
                 OperatorCurve(name=o["name"], kind=o["kind"], count=o["count"], curve=curve(o))
                 for o in d.get("operators", [])

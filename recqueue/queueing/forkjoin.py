@@ -46,6 +46,9 @@ class Response:
     slowdown : numpy.ndarray or None
         Factor on the service of each tabulated sub-request of a query whose starts are at each of ``LEVELS``, shape
         (positions, levels): late starts and slow services come together. None for no such factor.
+    wakeup_s : float
+        Seconds that every start is put off: who finds a server idle waits until it is awake, and who waits behind such
+        a one waits that much longer.
     """
 
     queries: SplitQueries
@@ -55,6 +58,7 @@ class Response:
     later_s: NDArray[np.float64]
     servers: int
     slowdown: NDArray[np.float64] | None = None
+    wakeup_s: float = 0.0
 
     @cached_property
     def _start_quantiles(self) -> NDArray[np.float64]:
@@ -64,7 +68,7 @@ class Response:
         levels = np.concatenate((rows, self.start_cdf + rows), axis=1).reshape(-1)
         times = np.tile(np.concatenate(([0.0], self.times_s)), len(rows))
         later = np.interp(LEVELS, self.start_cdf[0], self.later_s)
-        return np.asarray(np.maximum.accumulate(np.interp(LEVELS + rows, levels, times) + later, axis=0))
+        return np.maximum.accumulate(np.interp(LEVELS + rows, levels, times) + later, axis=0) + self.wakeup_s
 
     @cached_property
     def _levels(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -125,14 +129,14 @@ class Response:
             weights=weights,
             starts=starts[:rows],
             more_s=more[:rows] * full_s,
-            full=_places_of(full_s * (1 + more[:rows]), cv[:rows]),
+            full=_places_of(full_s * (1 + more[:rows]), cv[:rows], q.noise),
             gaps=np.diff(self.positions[:rows])[:, None],
             before=before,
             split=(distinct > 0)[:, None],
             member=member,
             last_starts=(1 - a) * starts[low] + a * starts[high],
             last_more_s=last_more_s[first],
-            last=_places_of(last_s + last_more_s, last_cv),
+            last=_places_of(last_s + last_more_s, last_cv, q.noise),
         )
 
     def cdf(self, t: NDArray[np.float64] | float) -> NDArray[np.float64]:
@@ -167,7 +171,7 @@ class Response:
         if some.stop <= some.start:
             return np.full(len(t), below)
         t = t[:, None, None]
-        _, log_table, table = _normal_tables()
+        _, log_table, table = _tables(q.noise)
         member: NDArray[np.int64] | slice = f.member if len(f.split) > 1 else slice(None)
         log_left = np.log(np.maximum(t - f.last_starts[:, some] + f.last_more_s, 1e-300))
         in_time = _read(table, log_left[:, member], _cut(f.last, some))
@@ -191,8 +195,10 @@ class Response:
         more, cv, last_more_s, last_cv = self._noise
         slow = 1.0 if self.slowdown is None else float(self.slowdown.max())
         last_s = self.queries.last_s[:, None]
-        full = self.queries.full_s * ((1 + more) * np.exp(6 * np.sqrt(np.log1p(cv**2))) - more)
-        last = (last_s + last_more_s) * np.exp(6 * np.sqrt(np.log1p(last_cv**2))) - last_more_s
+        (first, per_unit), log_table, _ = _tables(self.queries.noise)
+        far = 6.0 if not self.queries.noise else first + len(log_table[0]) / per_unit
+        full = self.queries.full_s * ((1 + more) * np.exp(far * np.sqrt(np.log1p(cv**2))) - more)
+        last = (last_s + last_more_s) * np.exp(far * np.sqrt(np.log1p(last_cv**2))) - last_more_s
         return slow * float(max(full.max(), last.max()))
 
     def quantile(self, p: float) -> float:
@@ -248,6 +254,7 @@ class Response:
 
     def _started(self, place: _Between, t: NDArray[np.float64]) -> NDArray[np.float64]:
         """Probability that the sub-request in each place has started within ``t``; 0 before 0."""
+        t = t - self.wakeup_s
         low, high, a = place
         times, cdf, last, apart = self._rows
         left = np.interp(np.minimum(t, last[low]) + apart * low, times, cdf)
@@ -297,13 +304,19 @@ def _gauss_points(number: int) -> tuple[_Array, _Array]:
     return nodes, weights
 
 
-@lru_cache(maxsize=1)
-def _normal_tables() -> tuple[tuple[float, float], _Table, _Table]:
-    """Of the normal law: first point and points per unit; log P(Z <= z) and P(Z <= z), where neither 0 nor 1.
+@lru_cache(maxsize=32)
+def _tables(noise: tuple[float, ...]) -> tuple[tuple[float, float], _Table, _Table]:
+    r"""Of the normal law: first point and points per unit; log P(Z <= z) and P(Z <= z), where neither 0 nor 1.
 
-    Both as an intercept and a slope for each interval, so that a value is ``intercept[i] + slope[i] * place``.
+    Both as an intercept and a slope for each interval, so that a value is ``intercept[i] + slope[i] * place``. With a
+    law of the noise Z is the standardized logarithm of it, :math:`Z = (\log M + \sigma^2 / 2) / \sigma`, in place of
+    a normal one: a factor M has its own law, and a sum of several services one of the same shape.
     """
     z = np.linspace(-12.0, 7.0, 8192)
+    if noise:
+        sigma = np.sqrt(np.log1p(np.var(noise)))
+        points = (np.log(noise) + sigma**2 / 2) / sigma
+        z = np.linspace(points[0] - 1e-3, points[-1] + 1e-3, 8192)
 
     def lines(values: _Array) -> _Table:
         slope = np.diff(values)
@@ -314,14 +327,19 @@ def _normal_tables() -> tuple[tuple[float, float], _Table, _Table]:
         return intercept, slope
 
     step = float(z[1] - z[0])
-    log_table = np.concatenate(([_NEVER], log_ndtr(z), [0.0, 0.0]))
-    table = np.concatenate(([0.0], ndtr(z), [1.0, 1.0]))
+    if noise:
+        below = (np.searchsorted(points, z, side="right") + np.searchsorted(points, z)) / (2 * len(points))
+        table = np.concatenate(([0.0], below, [1.0, 1.0]))
+        log_table = np.log(np.maximum(table, np.exp(_NEVER)))
+    else:
+        log_table = np.concatenate(([_NEVER], log_ndtr(z), [0.0, 0.0]))
+        table = np.concatenate(([0.0], ndtr(z), [1.0, 1.0]))
     return (float(z[0]) - step, 1 / step), lines(log_table), lines(table)
 
 
-def _places_of(mean_s: _Array, cv: _Array) -> tuple[_Array, _Array]:
-    """Slope and intercept, in log t, of the place in the tables of a log-normal law at t; a step where cv is 0."""
-    first, per_unit = _normal_tables()[0]
+def _places_of(mean_s: _Array, cv: _Array, noise: tuple[float, ...]) -> tuple[_Array, _Array]:
+    """Slope and intercept, in log t, of the place in the tables of a law of that noise at t; a step where cv is 0."""
+    first, per_unit = _tables(noise)[0]
     sigma = np.sqrt(np.log1p(np.maximum(cv, 1e-9) ** 2))
     slope = per_unit / sigma
     return slope, (sigma / 2 - first) * per_unit - np.log(mean_s) * slope
@@ -346,7 +364,13 @@ def _read(table: _Table, log_t: _Array, places: tuple[_Array, _Array]) -> _Array
 
 
 def response(
-    rate: float, queries: SplitQueries, servers: int, *, horizon_s: float = np.inf, gap_scv: float = 1.0
+    rate: float,
+    queries: SplitQueries,
+    servers: int,
+    *,
+    horizon_s: float = np.inf,
+    gap_scv: float = 1.0,
+    wakeup_s: float = 0.0,
 ) -> Response:
     r"""Response time of split queries on k servers behind one FCFS queue, whole distribution.
 
@@ -377,6 +401,8 @@ def response(
         The distribution is right up to this time; infinite for all of it (to a tail of 1e-6).
     gap_scv : float
         Squared coefficient of variation of the arrival gaps, 1 for Poisson.
+    wakeup_s : float
+        What a service takes longer on a server that was idle.
 
     Returns
     -------
@@ -406,7 +432,7 @@ def response(
     )
     times, cdf = table.times_s, table.cdf
     if exact or cdf[0, 0] > 1 - 1e-9:
-        return Response(queries, table.positions, times, cdf, np.zeros(len(times)), servers)
+        return Response(queries, table.positions, times, cdf, np.zeros(len(times)), servers, wakeup_s=wakeup_s)
     if queries.cv == 0:
         # A jump belongs to those who need not wait, up to their level; what stretches the rest must not tilt it.
         jump = np.flatnonzero(np.diff(times) < 1e-6 * queries.full_s) + 1
@@ -422,7 +448,7 @@ def response(
         variance_factor=factor,
     )
     later = np.maximum.accumulate(times * ratio) - times
-    return Response(queries, table.positions, times, cdf, later, servers)
+    return Response(queries, table.positions, times, cdf, later, servers, wakeup_s=wakeup_s)
 
 
 def distribution(mixture: Sequence[tuple[float, Response]], t: NDArray[np.float64] | float) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -26,6 +26,8 @@ class SplitQueries:
         Mean seconds of a full sub-request.
     cv : float
         Coefficient of variation of each service time about its mean.
+    noise : tuple of float
+        Law of a service time over its mean: equally likely factors, ascending; empty for a log-normal one.
     """
 
     probability: NDArray[np.float64]
@@ -33,6 +35,7 @@ class SplitQueries:
     last_s: NDArray[np.float64]
     full_s: float
     cv: float = 0.0
+    noise: tuple[float, ...] = ()
 
     @property
     def work_mean_s(self) -> float:
@@ -86,4 +89,4 @@ class SplitQueries:
 
     def scaled(self, factor: float) -> SplitQueries:
         """The same with every service time multiplied by ``factor``."""
-        return SplitQueries(self.probability, self.full, self.last_s * factor, self.full_s * factor, self.cv)
+        return replace(self, last_s=self.last_s * factor, full_s=self.full_s * factor)

@@ -141,6 +141,12 @@ def kind_of(system: System, policy: Policy, max_items: int) -> Kind:
     _check_known(system, "system")
     if device is not None:
         _check_known(device, "accelerator")
+    if system.service.noise or (device is not None and device.service.noise):
+        raise InputError(
+            f"{system.name}: a given law of the service noise is not simulated in a fleet or a pipeline; leave 'noise' "
+            "out (a log-normal one of 'cv' is)"
+        )
+    contention = system.contention.of_batch(batch)
     device_s = np.zeros(max_items + 1)
     if device is not None and threshold is not None:
         largest = max_items * device.max_fused_queries
@@ -149,7 +155,7 @@ def kind_of(system: System, policy: Policy, max_items: int) -> Kind:
         cores=system.cores,
         batch=batch,
         cpu_s=np.concatenate(([0.0], system.service.seconds_at(np.arange(1, batch + 1)) + system.dispatch_overhead_s)),
-        slowdown=np.concatenate(([1.0], system.contention.factor_at(np.arange(1, system.cores + 1, dtype=float)))),
+        slowdown=np.concatenate(([1.0], contention.factor_at(np.arange(1, system.cores + 1, dtype=float)))),
         cpu_cv=system.service.cv,
         threshold=NEVER if device is None or threshold is None else threshold,
         devices=0 if device is None else device.count,

@@ -52,6 +52,20 @@ def test_every_value_of_the_file_arrives_in_si_units(write):
     assert s.sizes.mean == pytest.approx(166.8, abs=0.1)
 
 
+def test_what_a_live_server_adds_arrives_too(write):
+    text = (
+        OWN.replace("cv: 0.1}", "cv: 0.1, noise: [1.5, 0.5, 1.0]}")
+        .replace("factor: [1.0, 1.3]", "factor: [1.0, 1.3], batch_size: [16, 64], strength: [0.5, 1.0]")
+        .replace("dispatch_overhead_us: 20", "dispatch_overhead_us: 20, wakeup_us: 60")
+        .replace("count: 2", "count: 2, wakeup_us: 80, host_slowdown: 0.2")
+    )
+    s = load_scenario(write(text)).system
+    assert (s.service.noise, s.service.cv) == ((0.5, 1.0, 1.5), pytest.approx(np.std([0.5, 1.0, 1.5])))
+    assert (s.wakeup_s, s.accelerator.wakeup_s, s.accelerator.host_slowdown) == pytest.approx((6e-5, 8e-5, 0.2))
+    factors = [s.contention.of_batch(b).factor_at(12.0) for b in (8, 32, 64, 100)]
+    assert factors == pytest.approx([1.15, 1.225, 1.3, 1.3])  # linear in the logarithm of the batch size
+
+
 def test_there_is_a_packaged_scenario_for_each_model_held_to_its_target():
     assert (
         packaged_scenarios() == tuple(sorted(MEDIUM_TARGETS_S)) == tuple(sorted(set(names()) & set(MEDIUM_TARGETS_S)))
@@ -229,6 +243,10 @@ BAD = [
         "dispatch: jsp",
         r"server.dispatch 'jsp'; allowed: central, random, round_robin, jsq, prefetch. Did you mean 'jsq'\?",
     ),
+    ("dispatch_overhead_us: 20", "wakeup_us: -1", r"server.wakeup_us '-1'; it must be 0 or more"),
+    ("cv: 0.1", "noise: [0.5, 1.0]", r"service.cpu: latency table: noise factors of mean 0.75"),
+    ("factor: [1.0, 1.3]", "factor: [1.0, 1.3], batch_size: [4]", r"contention: 1 batch sizes but 0 strengths"),
+    ("count: 2", "host_slowdown: -1", r"accelerator.host_slowdown '-1'; it must be 0 or more"),
     ("dispatch_overhead_us: 20", "dispatch: jsq, prefetch: 4", r"server.prefetch 4 with server.dispatch 'jsq': only"),
     ("dispatch_overhead_us: 20", "dispatch: prefetch, prefetch: 0", r"server.prefetch '0'; it must be 1 or more"),
     ("count: 2", "count: 0", r"accelerator.count '0'; it must be 1 or more"),
