@@ -1,4 +1,4 @@
-"""Command line: ``python -m calibration measure | serve | fit | roofline | published``."""
+"""Command line: ``python -m calibration measure | serve | campaign | fit | roofline | published``."""
 
 from __future__ import annotations
 
@@ -51,6 +51,16 @@ def _parser() -> argparse.ArgumentParser:
     live.add_argument("--seconds", type=float, default=560)
     live.add_argument("--seed", type=int, default=0)
     live.add_argument("--table-scale", type=float, default=1.0, help="below 1 for tests")
+    campaign = commands.add_parser("campaign", help="a live server over configurations and loads, to fit and to judge")
+    campaign.add_argument("--out", type=Path, required=True, help="folder, such as calibration/raw/NAME/live")
+    campaign.add_argument("--models", nargs="+", choices=models.names(include_variants=True), required=True)
+    campaign.add_argument("--device", default="cuda", choices=["cuda", "cpu", "none"], help="accelerator")
+    campaign.add_argument("--seconds", type=float, default=500, help="budget over all models (default 500)")
+    campaign.add_argument("--workers", type=int, help="serving cores; all but two by default")
+    campaign.add_argument("--explore", action="store_true", help="few configurations and loads, to try it out")
+    campaign.add_argument("--configurations", nargs="+", default=[], metavar="BATCH[/THRESHOLD/FUSED]",
+                          help="only these, and no services")  # fmt: skip
+    campaign.add_argument("--table-scale", type=float, default=1.0, help="below 1 for tests; never fitted")
     fit = commands.add_parser("fit", help="raw rows -> profiles with provenance measured")
     fit.add_argument("--raw", type=Path, required=True)
     fit.add_argument("--hardware", required=True)
@@ -88,6 +98,13 @@ def main(arguments: list[str] | None = None) -> int:
                     for b, t in zip(a.batch_size, thresholds, strict=True) for i, q in enumerate(a.qps)]  # fmt: skip
             print(measure_live(a.model, runs, a.out, workers=a.workers, device=a.device, graphs=a.graphs,
                                seconds=a.seconds, table_scale=a.table_scale))  # fmt: skip
+        elif a.command == "campaign":
+            from calibration.campaign import Campaign, Configuration, run_campaign
+
+            chosen = tuple(map(Configuration.parse, a.configurations))
+            run_campaign(a.out, Campaign(names=a.models, seconds=a.seconds, workers=a.workers, explore=a.explore,
+                                         device=None if a.device == "none" else a.device, configurations=chosen,
+                                         table_scale=a.table_scale))  # fmt: skip
         elif a.command == "fit":
             from calibration.fit import fit_all
 

@@ -6,6 +6,7 @@ on machines without an accelerator.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -38,10 +39,12 @@ class Launcher:
     """One batch shape of a network: ``fused`` queries of ``items`` items in one launch.
 
     A launch copies each query's buffers to the device, reorders the ids by table there, runs the network and copies
-    the scores back.
+    the scores back. Graphs that never run at the same time may share ``memory``, as ``graph_memory`` of one of them.
     """
 
-    def __init__(self, network: Network, pool: HostPool, items: int, *, fused: int = 1, graph: bool = False) -> None:
+    def __init__(
+        self, network: Network, pool: HostPool, items: int, *, fused: int = 1, graph: bool = False, memory: Any = None
+    ) -> None:
         self.network, self.pool, self.items, self.fused = network, pool, items, fused
         self.cuda = network.device != "cpu"
         if graph and not self.cuda:
@@ -55,7 +58,7 @@ class Launcher:
         self._answer = self._pinned(torch.empty(out.shape))
         self._graph: Any = None
         if graph:
-            self._capture()
+            self._capture(memory)
 
     def _pinned(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.pin_memory() if self.cuda else tensor
@@ -86,7 +89,12 @@ class Launcher:
         """Reorder and run, on what lies on the device."""
         return self.network.run(self.feed())
 
-    def _capture(self) -> None:
+    @property
+    def graph_memory(self) -> Any:
+        """Memory of the captured graph, for other graphs to share."""
+        return self._graph.pool()
+
+    def _capture(self, memory: Any) -> None:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -94,7 +102,7 @@ class Launcher:
                 self.compute()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, pool=memory):
             self._graph_out = self.compute()
         self._graph = graph
 
@@ -180,14 +188,25 @@ class QueryLauncher:
     """
 
     def __init__(self, network: Network, pool: HostPool, max_items: int, *, graph_sizes: Sequence[int] = ()) -> None:
-        self._network, self._pool = network, pool
-        self._eager = Launcher(network, pool, max_items)
-        self._graphs = {n: Launcher(network, pool, n, graph=True) for n in sorted(graph_sizes)}
+        self._pool, self.max_items = pool, max_items
+        self._graphs: dict[int, Launcher] = {}
+        memory = None
+        for n in sorted(graph_sizes, reverse=True):  # the largest first: the others fit into its memory
+            self._graphs[n] = Launcher(network, pool, n, graph=True, memory=memory)
+            memory = self._graphs[n].graph_memory
+        self._sizes = sorted(self._graphs)
+        covered = bool(self._sizes) and self._sizes[-1] >= max_items
+        self._eager = None if covered else Launcher(network, pool, max_items)
+
+    def padded(self, items: int) -> int:
+        """Items that a launch of so many computes: the next captured number, itself beyond the last."""
+        at = bisect_left(self._sizes, items)
+        return self._sizes[at] if at < len(self._sizes) else items
 
     def launch(self, sizes: Sequence[int], turn: int) -> torch.Tensor:
         """Copy these queries in one by one, run them as one batch, copy the scores back, wait."""
         total = sum(sizes)
-        fitting = next((n for n in self._graphs if n >= total), None)
-        launcher = self._eager if fitting is None else self._graphs[fitting]
-        first = self._pool.first(turn, total)
-        return launcher.launch_parts(first, sizes)
+        launcher = self._graphs.get(self.padded(total), self._eager)
+        if launcher is None:
+            raise ValueError(f"a launch of {total} items; at most {self.max_items}")
+        return launcher.launch_parts(self._pool.first(turn, total), sizes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.sharedctypes import RawValue
 from time import monotonic, perf_counter, thread_time
 from typing import Any
@@ -43,7 +43,8 @@ class Worker:
 
     def tell(self, task: Callable[..., Any], *arguments: Any) -> None:
         """Start ``task(made, shared, *arguments)`` there; one at a time, and each is asked for its answer."""
-        self._pipe.send((task, arguments))
+        with suppress(OSError):  # whoever asks for the answer learns that the process is gone
+            self._pipe.send((task, arguments))
 
     def answer(self) -> Any:
         """Return what the task returned.
@@ -57,7 +58,10 @@ class Worker:
         while not self._pipe.poll(1.0):
             if not self._process.is_alive() or monotonic() > end:
                 raise RuntimeError(f"worker process {self._process.pid} is gone or silent")
-        done, value = self._pipe.recv()
+        try:
+            done, value = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            raise RuntimeError(f"worker process {self._process.pid} is gone or silent") from error
         if not done:
             raise RuntimeError(value)
         return value
@@ -69,7 +73,8 @@ class Worker:
 
     def end(self) -> None:
         """End the process."""
-        self._pipe.send(None)
+        with suppress(OSError):
+            self._pipe.send(None)
         self._process.join(timeout=10)
         if self._process.is_alive():
             self._process.kill()

@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,26 @@ class RowFile:
         with self._path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
             writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+
+
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Write one row of a file whose columns are those of its first row; floats keep seven significant digits.
+
+    Raises
+    ------
+    recqueue.errors.InputError
+        When the file has other columns, such as those of another version.
+    """
+    from recqueue.errors import InputError
+
+    with path.open("a+", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(row), lineterminator="\n")
+        file.seek(0)
+        if not (header := file.readline()):
+            writer.writeheader()
+        elif header.rstrip("\n") != ",".join(row):
+            raise InputError(f"{path}: has other columns than the rows to be added; choose another folder")
+        writer.writerow({k: f"{v:.7g}" if isinstance(v, float) else v for k, v in row.items()})
 
 
 def _output(*command: str) -> str:

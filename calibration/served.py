@@ -9,6 +9,7 @@ from time import perf_counter, sleep, thread_time
 import numpy as np
 
 from calibration.crew import PATIENCE_S, Shared, Work, Worker
+from calibration.seen import busy_during
 
 
 def _take_jobs(work: Work, shared: Shared, number: int, batches: list[int]) -> None:
@@ -88,12 +89,7 @@ def serve(
 
 def _examine(records: np.ndarray) -> dict[str, np.ndarray]:
     items, worker, sent, start, end, cpu = records[np.argsort(records[:, 3])].T
-    times = np.concatenate([start, end])
-    order = np.argsort(times)
-    steps = np.concatenate([np.ones_like(start), -np.ones_like(end)])[order]
-    times = times[order]
-    work = np.concatenate([[0], np.cumsum(np.cumsum(steps)[:-1] * np.diff(times))])  # integral of busy workers
-    busy = (np.interp(end, times, work) - np.interp(start, times, work)) / (end - start)
+    busy = busy_during(start, end, start, end)
     gap = np.full(len(items), np.nan)
     for w in np.unique(worker):
         mine = np.flatnonzero(worker == w)

@@ -24,6 +24,7 @@ SPIN_S = 150e-6
 """The sender sleeps until this long before an arrival, then watches the clock: a sleep alone ends late by as much."""
 START_S = 0.05
 """From the start of a run to its first arrival."""
+TIMES = ("sent", "released", "start", "end", "far_start", "far_end")
 
 
 class Board(Shared):
@@ -38,7 +39,7 @@ class Board(Shared):
     def __init__(self, capacity: int) -> None:
         super().__init__()
         self.capacity = capacity
-        self._raw = {name: RawArray("d", capacity) for name in ("start", "end", "far_start", "far_end", "sent")}
+        self._raw = {name: RawArray("d", capacity) for name in TIMES}
         self._raw |= {name: RawArray("i", capacity) for name in ("items", "worker", "far_items", "far_launch")}
         self.arrived, self.far_arrived = FORK.Semaphore(0), FORK.Semaphore(0)
         self.taking = FORK.Lock()
@@ -53,9 +54,11 @@ class Board(Shared):
 
 def _serve(work: Work, board: Board, number: int, warm: Sequence[int]) -> None:
     items, start, end, worker = (board.array(c) for c in ("items", "start", "end", "worker"))
-    for b in warm:
-        work(b, number)
-    board.ready.release()
+    try:
+        for b in warm:
+            work(b, number)
+    finally:  # whoever waits learns of a failure from the answer
+        board.ready.release()
     while True:
         board.arrived.acquire()
         with board.taking:
@@ -70,16 +73,21 @@ def _serve(work: Work, board: Board, number: int, warm: Sequence[int]) -> None:
 
 
 def _launch_all(device: Any, board: Board, fused: int, warm: Sequence[int]) -> int:
-    """Serve the accelerator's queue: whatever waits, up to ``fused`` queries, goes into one launch."""
+    """Serve the accelerator's queue: whatever waits goes into one launch, up to ``fused`` queries that fit."""
     items, start, end, launch = (board.array(c) for c in ("far_items", "far_start", "far_end", "far_launch"))
-    for n in warm:
-        device.launch([n], 0)
-    board.ready.release()
+    try:
+        for n in warm:
+            device.launch([n], 0)
+    finally:
+        board.ready.release()
     head, launches, total = 0, 0, board.far_total.value
     while head < total:
         board.far_arrived.acquire()
-        taken = 1
-        while taken < min(fused, total - head) and board.far_arrived.acquire(block=False):
+        taken, room = 1, device.max_items - items[head]
+        while taken < min(fused, total - head) and items[head + taken] <= room:
+            if not board.far_arrived.acquire(block=False):
+                break
+            room -= items[head + taken]
             taken += 1
         begun = perf_counter()
         device.launch(items[head : head + taken].tolist(), launches)
@@ -89,6 +97,10 @@ def _launch_all(device: Any, board: Board, fused: int, warm: Sequence[int]) -> i
         head += taken
         launches += 1
     return launches
+
+
+def _here(made: Any, board: Board) -> None:
+    """Answer, which says that what serves is made."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -128,8 +140,8 @@ class Seen:
         When each query was really put into its queue.
     offloaded : numpy.ndarray of bool
         Which queries went to the accelerator.
-    query, sub_items, start_s, end_s, worker : numpy.ndarray
-        One entry per sub-request of the cores, in the order of the queue.
+    query, sub_items, released_s, start_s, end_s, worker : numpy.ndarray
+        One entry per sub-request of the cores, in the order of the queue; a query's are released one after the other.
     far_query, far_start_s, far_end_s, far_launch : numpy.ndarray
         One entry per offloaded query.
     """
@@ -139,6 +151,7 @@ class Seen:
     offloaded: NDArray[np.bool_]
     query: NDArray[np.int64]
     sub_items: NDArray[np.int64]
+    released_s: NDArray[np.float64]
     start_s: NDArray[np.float64]
     end_s: NDArray[np.float64]
     worker: NDArray[np.int64]
@@ -179,6 +192,26 @@ class Server:
     def __init__(self, workers: list[Worker], device: Worker | None, board: Board) -> None:
         self._workers, self._device, self._board = workers, device, board
 
+    @property
+    def has_accelerator(self) -> bool:
+        """Whether queries can be offloaded."""
+        return self._device is not None
+
+    @property
+    def capacity(self) -> int:
+        """Most sub-requests, and most queries, of a run."""
+        return self._board.capacity
+
+    def ask(self, task: Callable[..., Any], *arguments: Any) -> Any:
+        """Have the first worker do something between two runs: ``task(work, board, *arguments)``."""
+        return self._workers[0].ask(task, *arguments)
+
+    def ask_device(self, task: Callable[..., Any], *arguments: Any) -> Any:
+        """Have the accelerator's process do something between two runs: ``task(device, board, *arguments)``."""
+        if self._device is None:
+            raise ValueError("the server has no accelerator")
+        return self._device.ask(task, *arguments)
+
     def run(self, load: Load) -> Seen:
         """Serve a load and return what was seen.
 
@@ -216,17 +249,14 @@ class Server:
         while board.arrived.acquire(block=False):
             pass
         n, m = len(items), len(far_query)
-        columns = ("start", "end", "worker", "far_start", "far_end", "far_launch", "sent")
-        column = {c: board.array(c).copy() for c in columns}
-        return Seen(
-            load=load, sent_s=column["sent"][: len(far)] - began, offloaded=far, query=query, sub_items=items,
-            start_s=column["start"][:n] - began, end_s=column["end"][:n] - began, worker=column["worker"][:n],
-            far_query=far_query, far_start_s=column["far_start"][:m] - began, far_end_s=column["far_end"][:m] - began,
-            far_launch=column["far_launch"][:m],
-        )  # fmt: skip
+        count = {"sent": len(far), "released": n, "start": n, "end": n, "far_start": m, "far_end": m}
+        times = {f"{c}_s": board.array(c)[: count[c]] - began for c in TIMES}
+        return Seen(load=load, offloaded=far, query=query, sub_items=items, worker=board.array("worker")[:n].copy(),
+                    far_query=far_query, far_launch=board.array("far_launch")[:m].copy(), **times)  # fmt: skip
 
     def _send(self, load: Load, far: NDArray[np.bool_], parts: NDArray[np.int64], began: float) -> None:
-        board, sent = self._board, self._board.array("sent")
+        board, sub = self._board, 0
+        sent, released = board.array("sent"), board.array("released")
         near, beyond = board.arrived.release, board.far_arrived.release
         for i, (at, offload, count) in enumerate(
             zip((load.arrival_s + began).tolist(), far.tolist(), parts.tolist(), strict=True)
@@ -240,7 +270,9 @@ class Server:
             if offload:
                 beyond()
             for _ in range(count):
+                released[sub] = perf_counter()
                 near()
+                sub += 1
 
 
 @contextmanager
@@ -254,16 +286,24 @@ def serving(
     make : callable
         Called in each worker; returns what does the work of a sub-request.
     make_device : callable or None
-        Called in the accelerator's process; what it returns has ``launch(sizes, turn)``. None for no accelerator.
+        Called in the accelerator's process; what it returns has ``launch(sizes, turn)`` and ``max_items``, the most
+        items of a launch. None for no accelerator.
     workers : int
         Serving cores, from the second one on where there are enough; the accelerator's process has the first core and
         the sender the last one.
     capacity : int
         Most sub-requests of a run.
+
+    Raises
+    ------
+    RuntimeError
+        When a process cannot make what it serves.
     """
     board = Board(capacity)
     first = 1 if workers <= len(CORES) - 2 else 0
     beside = crew(make_device, [0], board) if make_device else nullcontext([None])
     with crew(make, range(first, first + workers), board) as crewed, beside as (device,):
+        for worker in [*crewed, *([device] if device else [])]:
+            worker.ask(_here)
         pin(-1)
         yield Server(crewed, device, board)

@@ -26,6 +26,8 @@ def napping():
 
 
 class Napping:
+    max_items = 100
+
     def launch(self, sizes, turn):
         sleep(LAUNCH_S)
 
