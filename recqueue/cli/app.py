@@ -21,6 +21,8 @@ COMMANDS = {
     "evaluate": ("recqueue.cli.questions", "Latency, utilization and power of a policy at a rate, by formula."),
     "simulate": ("recqueue.cli.questions", "The same by simulation, with confidence intervals."),
     "max-rate": ("recqueue.cli.questions", "Largest rate that a policy carries within the SLA."),
+    "compare": ("recqueue.cli.compare", "Measured latencies against predicted ones, by load."),
+    "check": ("recqueue.cli.check", "Promises held against a scenario or a saved answer, for scripts."),
     "models": ("recqueue.cli.models", "List the models, or show the operators of one."),
     "hardware": ("recqueue.cli.hardware", "List the hardware and the profiles measured on it."),
     "init": ("recqueue.cli.init", "Write a commented scenario to start from."),

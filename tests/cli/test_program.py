@@ -19,7 +19,7 @@ def test_help_is_quick_and_names_every_command():
         result = recqueue("--help")
         took.append(time.perf_counter() - start)
     assert result.returncode == 0
-    for command in ("optimize", "evaluate", "simulate", "max-rate", "models", "hardware", "init"):
+    for command in ("optimize", "evaluate", "simulate", "max-rate", "compare", "check", "models", "hardware", "init"):
         assert command in result.stdout
     assert min(took) <= 0.5  # seconds; the best of three, because other work may be running
 
@@ -35,7 +35,9 @@ def test_import_and_help_load_nothing_heavy():
     assert result.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", ["optimize", "evaluate", "simulate", "max-rate", "models", "hardware", "init"])
+@pytest.mark.parametrize(
+    "command", ["optimize", "evaluate", "simulate", "max-rate", "compare", "check", "models", "hardware", "init"]
+)
 def test_every_command_has_help(recqueue_command, command):
     result = recqueue_command(command, "--help")
     assert result.exit_code == 0

@@ -1,0 +1,266 @@
+"""Saved answers read again: the JSON of a command, or a table of many answers (Parquet or CSV)."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recqueue.errors import InputError
+from recqueue.io.messages import near_miss
+from recqueue.io.tables import read_text
+from recqueue.serving import Experiment, Performance, Policy, Sla
+
+TABLE_ENDINGS = (".parquet", ".csv")
+_WORDS = {"": None, "null": None, "none": None, "nan": None, "true": True, "false": False}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Table:
+    """Columns of equal length; a missing value is None.
+
+    Attributes
+    ----------
+    where : str
+        The file, for error lines.
+    columns : mapping
+        Name -> values: numbers, texts, booleans or None.
+    """
+
+    where: str
+    columns: Mapping[str, Sequence[Any]]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), ()))
+
+    def has(self, *names: str) -> bool:
+        """Whether all these columns are there."""
+        return all(name in self.columns for name in names)
+
+    def values(self, name: str, *, made_by: str = "") -> list[Any]:
+        """One column as it is.
+
+        Raises
+        ------
+        InputError
+            When it is missing: which one, which there are, and ``made_by``, the command that makes such a table.
+        """
+        if name not in self.columns:
+            there = ", ".join(self.columns) or "no columns at all"
+            hint = f"; such a table is made by: {made_by}" if made_by else ""
+            raise InputError(f"{self.where}: no column {name!r}; it has {there}{near_miss(name, self.columns)}{hint}")
+        return list(self.columns[name])
+
+    def numbers(self, name: str, *, made_by: str = "") -> NDArray[np.float64]:
+        """One column as floats, NaN where a value is missing."""
+        found = []
+        for row, value in enumerate(self.values(name, made_by=made_by), start=1):
+            if isinstance(value, str):
+                raise InputError(f"{self.where}, row {row}: {name} {value!r}; it must be a number")
+            found.append(math.nan if value is None else float(value))
+        return np.array(found)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The same as one mapping for each row."""
+        return [dict(zip(self.columns, row, strict=True)) for row in zip(*self.columns.values(), strict=True)]
+
+    def where_rows(self, keep: Sequence[bool] | NDArray[np.bool_]) -> Table:
+        """Only the rows for which ``keep`` is true."""
+        columns = {n: [v for v, k in zip(c, keep, strict=True) if k] for n, c in self.columns.items()}
+        return Table(where=self.where, columns=columns)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Saved:
+    """The JSON record of a command.
+
+    Attributes
+    ----------
+    where : str
+        The file, for error lines.
+    kind : str
+        The command that made it.
+    record : mapping
+        Its content.
+    """
+
+    where: str
+    kind: str
+    record: Mapping[str, Any]
+
+    def need(self, *path: str) -> Any:
+        """Value under a path of keys; an InputError that says what is there when there is none."""
+        value: Any = self.record
+        for i, key in enumerate(path):
+            if not isinstance(value, Mapping) or key not in value:
+                there = ", ".join(value) if isinstance(value, Mapping) else repr(value)
+                raise InputError(
+                    f"{self.where}: no {'.'.join(path[: i + 1])} in this {self.kind} record; it has {there}"
+                )
+            value = value[key]
+        return value
+
+
+def is_result(source: str | Path) -> bool:
+    """Whether a name on the command line means a saved result rather than a scenario."""
+    return Path(source).suffix.lower() in (".json", *TABLE_ENDINGS)
+
+
+def read_result(source: str | Path) -> Saved | Table:
+    """Read a saved result: ``.json`` as printed by ``--json``, or a table, ``.parquet`` or ``.csv``.
+
+    Raises
+    ------
+    InputError
+        One line: which file, what is wrong, which command makes it.
+    """
+    path = Path(source)
+    ending = path.suffix.lower()
+    if ending == ".parquet":
+        return _read_parquet(path)
+    if ending == ".csv":
+        return read_csv(path)
+    if ending == ".json":
+        return _read_json(path)
+    raise InputError(
+        f"{source}: not a saved result; give a .json file ('recqueue evaluate SCENARIO --json > FILE.json'), or a "
+        "table, .parquet or .csv ('recqueue sweep')"
+    )
+
+
+def _read_json(path: Path) -> Saved:
+    text = read_text(path, "a saved result ('recqueue evaluate SCENARIO --json > FILE.json')")
+    try:
+        record = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: not JSON (line {error.lineno}: {error.msg}); was --json forgotten?") from None
+    if not isinstance(record, dict):
+        raise InputError(f"{path}: holds a {type(record).__name__}; a result is one record with 'kind' and 'schema'")
+    if record.get("schema", 1) != 1:
+        raise InputError(f"{path}: schema {record['schema']}; this version reads schema 1")
+    kind = record.get("kind") or ("accuracy" if {"cells", "contention"} <= set(record) else None)
+    if not isinstance(kind, str):
+        raise InputError(f"{path}: no key 'kind', which says what command made it; it has {', '.join(record)}")
+    return Saved(where=str(path), kind=kind, record=record)
+
+
+def _read_parquet(path: Path) -> Table:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        raise InputError(
+            f"{path}: Parquet files need pyarrow, which is not installed; pip install 'recqueue[parquet]'"
+        ) from None
+    try:
+        found = parquet.read_table(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; 'recqueue sweep' makes such a table") from None
+    except (OSError, ArrowException) as error:
+        raise InputError(f"{path}: not readable as Parquet ({' '.join(str(error).split())[:80]})") from None
+    return Table(where=str(path), columns={name: found[name].to_pylist() for name in found.column_names})
+
+
+def read_csv(path: str | Path) -> Table:
+    """Read a CSV file with headings: numbers as numbers; true, false, and nothing (an empty cell) as what they say.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read, has no rows, a heading occurs twice, or a line has too many or too few cells.
+    """
+    lines = read_text(Path(path), "a CSV file with headings").splitlines()
+    reader = csv.reader(line for line in lines if not line.startswith("#"))
+    names = [name.strip() for name in next(reader, [])]
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"{path}: the first line must hold the names of the columns, each once; it is {names}")
+    rows = []
+    for cells in reader:
+        if not cells:
+            continue
+        if len(cells) != len(names):
+            raise InputError(
+                f"{path}, line {reader.line_num}: {len(cells)} cells under {len(names)} headings; every row needs all"
+            )
+        rows.append([_value(cell) for cell in cells])
+    if not rows:
+        raise InputError(f"{path}: no rows below the headings {', '.join(names)}")
+    return Table(where=str(path), columns=dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
+
+
+def _value(cell: str) -> Any:
+    text = cell.strip()
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def sla_of(saved: Saved) -> Sla:
+    """The promise that a record was asked about."""
+    return Sla(percentile=saved.need("sla", "percentile"), latency_s=saved.need("sla", "latency_s"))
+
+
+def policy_of(saved: Saved) -> Policy | None:
+    """The policy of a record; None where there is none."""
+    return policy_from(saved.record.get("policy"))
+
+
+def policy_from(record: Mapping[str, Any] | None) -> Policy | None:
+    """Policy from its JSON record, whose keys are its fields; None where there is none."""
+    if record is None or record.get("batch_size") is None:
+        return None
+    known = {f.name for f in fields(Policy)}
+    whole = {k: v if v is None else int(v) for k, v in record.items() if k in known}
+    return Policy(**{k: v for k, v in whole.items() if v is not None})
+
+
+def performance_of(saved: Saved) -> Performance:
+    """The answer that ``evaluate`` or ``simulate`` printed, or that of ``max-rate`` at its rate; null is infinite.
+
+    Raises
+    ------
+    InputError
+        When the record is of another kind or holds no latencies.
+    """
+    r = saved.record
+    if saved.kind not in ("evaluate", "simulate", "max-rate") or r.get("latency_s") is None:
+        raise InputError(
+            f"{saved.where}: a record of kind {saved.kind!r}{'' if 'latency_s' in r else ' without latencies'}; the "
+            "records of 'recqueue evaluate', 'simulate' and 'max-rate' with --json are read here"
+        )
+    latency = {k: math.inf if v is None else float(v) for k, v in r["latency_s"].items()}
+    interval = {
+        k: (math.inf if low is None else float(low), math.inf if high is None else float(high))
+        for k, (low, high) in (r.get("interval_s") or {}).items()
+    }
+    known = {f.name for f in fields(Experiment)}
+    experiment = {k: v for k, v in (r.get("experiment") or {}).items() if k in known}
+    return Performance(
+        kind="simulate" if saved.kind == "simulate" else "evaluate",
+        method=r.get("method", ""),
+        qps=float(saved.need("qps")),
+        latency_s=latency,
+        utilization=r.get("utilization") or {"cpu": None, "accelerator": None},
+        offloaded=r.get("offloaded") or {},
+        power_w=r.get("power_w"),
+        meets_sla=r.get("meets_sla"),
+        status=r.get("status", "ok"),
+        stable=r.get("stable", True),
+        error=r.get("error") or {},
+        interval_s=interval,
+        breakdown_s=r.get("breakdown_s") or {},
+        queries=r.get("queries"),
+        sub_requests=r.get("sub_requests"),
+        seed=r.get("seed"),
+        experiment=Experiment(**experiment) if experiment else None,
+        notes=tuple(r.get("notes") or ()),
+    )
