@@ -141,6 +141,14 @@ def test_an_archive_grows_run_by_run_and_keeps_a_stretch_of_a_long_run(tmp_path)
         assert found["0_service_us"].tolist() == [3_500_000, 4_000_000, 3_500_000, 2_500_000]
 
 
+def test_arrivals_load_the_servers_to_the_level():
+    rng = np.random.default_rng(1)
+    assert np.diff(insitu.arrivals(rng, 0.0, 0.01, 500, 14)).min() >= 0.012  # a pause after each service
+    assert insitu.arrivals(rng, 1.0, 0.01, 3, 14).tolist() == [0, 0, 0]
+    # 14 servers at 0.35 carry 490 jobs of 0.01 s in a second; the deviation over 4900 arrivals is 1.4 %
+    assert 4900 / insitu.arrivals(rng, 0.35, 0.01, 4900, 14)[-1] == pytest.approx(490, rel=0.06)
+
+
 def test_rows_of_other_columns_are_refused(tmp_path):
     for x in (1.0, 2.0):
         append_row(tmp_path / "a.csv", {"x": x, "y": None})
@@ -225,7 +233,7 @@ def test_a_small_campaign_leaves_rows_and_records_and_needs_no_pydantic(tmp_path
     assert {"service", "wakeup", "drift", "launch", "launch-wakeup"} <= kinds
     service = [r for r in rows("services.csv") if r["kind"] == "service"]
     assert {float(r["level"]) for r in service} == set(insitu.LEVELS)
-    calm = [r for r in service if float(r["level"]) == 0]
-    assert all(float(r["mean_busy"]) == pytest.approx(1, abs=0.2) for r in calm)
+    busy = {x: np.median([float(r["mean_busy"]) for r in service if float(r["level"]) == x]) for x in (0, 1)}
+    assert 1 - 1e-6 <= busy[0] < busy[1] <= 2 + 1e-6
     assert len(rows("capacities.csv")) == 2
     assert next(out.glob("manifest-*.json")).exists()
