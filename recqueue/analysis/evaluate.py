@@ -12,7 +12,7 @@ from scipy.optimize import brentq
 
 from recqueue.analysis import fusion
 from recqueue.analysis.accuracy import expected_error, on_jump
-from recqueue.analysis.pools import Costs, cpu_utilization, fused, loads, mixture
+from recqueue.analysis.pools import Costs, check, cpu_utilization, fused, loads, mixture
 from recqueue.errors import InputError, OutOfValidityError, OutsideMeasuredRangeWarning, UnstableQueueError
 from recqueue.queueing import forkjoin
 from recqueue.serving.performance import Performance
@@ -60,7 +60,7 @@ def _policy(scenario: Scenario, asked_by: str) -> Policy:
     return scenario.policy
 
 
-def evaluate(scenario: Scenario, *, qps: float | None = None) -> Performance:
+def evaluate(scenario: Scenario, *, qps: float | None = None, costs: Costs | None = None) -> Performance:
     """Latency quantiles, utilization and power of a scenario under its policy, by formula.
 
     Parameters
@@ -69,6 +69,9 @@ def evaluate(scenario: Scenario, *, qps: float | None = None) -> Performance:
         Must hold a policy.
     qps : float, optional
         Offered queries per second; the scenario's own by default.
+    costs : Costs, optional
+        Of a scenario with the same machine and query sizes, where many are evaluated: nothing is read twice. That a
+        table was read outside its range is then noted by who read it.
 
     Returns
     -------
@@ -85,9 +88,13 @@ def evaluate(scenario: Scenario, *, qps: float | None = None) -> Performance:
     policy, rate = _policy(scenario, "evaluate"), scenario.qps if qps is None else qps
     if rate is None or not (np.isfinite(rate) and rate > 0):
         raise InputError(f"evaluate: qps {rate}; give a finite rate above 0 queries per second")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", OutsideMeasuredRangeWarning)
-        costs = Costs.of(scenario)
+    caught: list[warnings.WarningMessage] = []
+    if costs is None:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", OutsideMeasuredRangeWarning)
+            costs = Costs.of(scenario)
+    else:
+        check(scenario)
     system, sla = scenario.system, scenario.sla
     work = loads(scenario, policy, costs)
     cpu_limit, accelerator_limit = work.saturation_qps(scenario)

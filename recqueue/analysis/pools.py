@@ -73,13 +73,18 @@ class Costs:
     @staticmethod
     def of(scenario: Scenario) -> Costs:
         """Read the tables of ``scenario`` from 1 to its largest query, or launch."""
-        check_dispatch(scenario)
-        fusion.check(scenario)
+        check(scenario)
         system, n = scenario.system, np.arange(1, scenario.sizes.max_items + 1)
         launch = np.arange(1, fusion.table_items(scenario) + 1)
         core = np.concatenate(([0.0], system.service.seconds_at(n) + system.dispatch_overhead_s))
         device = system.accelerator
         return Costs(core, np.concatenate(([0.0], device.service.seconds_at(launch))) if device else np.empty(0))
+
+
+def check(scenario: Scenario) -> None:
+    """Refuse what the formulas do not know, in one line."""
+    check_dispatch(scenario)
+    fusion.check(scenario)
 
 
 def split(

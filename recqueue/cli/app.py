@@ -23,6 +23,7 @@ COMMANDS = {
     "max-rate": ("recqueue.cli.questions", "Largest rate that a policy carries within the SLA."),
     "compare": ("recqueue.cli.compare", "Measured latencies against predicted ones, by load."),
     "check": ("recqueue.cli.check", "Promises held against a scenario or a saved answer, for scripts."),
+    "sweep": ("recqueue.cli.sweep", "All of these over a grid of any scenario keys, into one Parquet table."),
     "models": ("recqueue.cli.models", "List the models, or show the operators of one."),
     "hardware": ("recqueue.cli.hardware", "List the hardware and the profiles measured on it."),
     "init": ("recqueue.cli.init", "Write a commented scenario to start from."),

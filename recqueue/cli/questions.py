@@ -45,28 +45,29 @@ def _share(ctx: click.Context, param: click.Parameter, value: str | None) -> flo
 _QPS = click.option("--qps", type=float, help="Offered queries per second, instead of the scenario's.")
 
 
-def _overrides(settings: tuple[str, ...]) -> dict[str, Any]:
+def overrides(settings: tuple[str, ...]) -> dict[str, Any]:
+    """Dotted keys with their values, of every ``--set KEY=VALUE``."""
     from recqueue.io.document import parse_yaml
 
-    overrides = {}
+    found = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not key:
             raise InputError(f"--set {setting!r}; give KEY=VALUE, for example --set sla.latency_ms=50")
-        overrides[key.strip()] = parse_yaml(value, f"--set {setting}")
-    return overrides
+        found[key.strip()] = parse_yaml(value, f"--set {setting}")
+    return found
 
 
 def _load(source: str, settings: tuple[str, ...], *, ignore_policy: bool = False) -> Scenario:
     from recqueue.io import load_scenario
 
-    return load_scenario(source, overrides=_overrides(settings), ignore_policy=ignore_policy)
+    return load_scenario(source, overrides=overrides(settings), ignore_policy=ignore_policy)
 
 
 def _load_any(source: str, settings: tuple[str, ...]) -> Scenario | Fleet | Pipeline:
     from recqueue.io import load
 
-    return load(source, overrides=_overrides(settings))
+    return load(source, overrides=overrides(settings))
 
 
 def _with_rate(scenario: Scenario, source: str, qps: float | None) -> Scenario:

@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from multiprocessing import get_context
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -113,22 +113,29 @@ class Crew(Generic[Result]):
                 raise error
         return done
 
-    @contextmanager
-    def _listening(self) -> Iterator[None]:
-        """While the block runs Ctrl-C is noted, so that what has not begun is cancelled.
-
-        The default handler would raise wherever the main thread happens to be, in a finalizer too, where it is lost.
-        """
-        mine = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        if not mine or threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def stop(*_: object) -> None:
+    def _listening(self) -> AbstractContextManager[None]:
+        def note() -> None:
             self.interrupted = True
 
-        signal.signal(signal.SIGINT, stop)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        return noting_interrupt(note)
+
+
+@contextmanager
+def noting_interrupt(note: Callable[[], None]) -> Iterator[None]:
+    """While the block runs Ctrl-C only calls ``note``, so that what has not begun can be cancelled.
+
+    The default handler would raise wherever the main thread happens to be, in a finalizer too, where it is lost.
+    """
+    mine = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not mine or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        note()
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

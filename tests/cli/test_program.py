@@ -5,6 +5,19 @@ import time
 
 import pytest
 
+COMMANDS = (
+    "optimize",
+    "evaluate",
+    "simulate",
+    "max-rate",
+    "compare",
+    "check",
+    "sweep",
+    "models",
+    "hardware",
+    "init",
+)
+
 
 def recqueue(*args, **kwargs):
     return subprocess.run(
@@ -19,7 +32,7 @@ def test_help_is_quick_and_names_every_command():
         result = recqueue("--help")
         took.append(time.perf_counter() - start)
     assert result.returncode == 0
-    for command in ("optimize", "evaluate", "simulate", "max-rate", "compare", "check", "models", "hardware", "init"):
+    for command in COMMANDS:
         assert command in result.stdout
     assert min(took) <= 0.5  # seconds; the best of three, because other work may be running
 
@@ -35,9 +48,7 @@ def test_import_and_help_load_nothing_heavy():
     assert result.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize(
-    "command", ["optimize", "evaluate", "simulate", "max-rate", "compare", "check", "models", "hardware", "init"]
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(recqueue_command, command):
     result = recqueue_command(command, "--help")
     assert result.exit_code == 0
