@@ -45,7 +45,7 @@ def _share(ctx: click.Context, param: click.Parameter, value: str | None) -> flo
 _QPS = click.option("--qps", type=float, help="Offered queries per second, instead of the scenario's.")
 
 
-def overrides(settings: tuple[str, ...]) -> dict[str, Any]:
+def _overrides(settings: tuple[str, ...]) -> dict[str, Any]:
     """Dotted keys with their values, of every ``--set KEY=VALUE``."""
     from recqueue.io.document import parse_yaml
 
@@ -61,13 +61,13 @@ def overrides(settings: tuple[str, ...]) -> dict[str, Any]:
 def _load(source: str, settings: tuple[str, ...], *, ignore_policy: bool = False) -> Scenario:
     from recqueue.io import load_scenario
 
-    return load_scenario(source, overrides=overrides(settings), ignore_policy=ignore_policy)
+    return load_scenario(source, overrides=_overrides(settings), ignore_policy=ignore_policy)
 
 
 def _load_any(source: str, settings: tuple[str, ...]) -> Scenario | Fleet | Pipeline:
     from recqueue.io import load
 
-    return load(source, overrides=overrides(settings))
+    return load(source, overrides=_overrides(settings))
 
 
 def _with_rate(scenario: Scenario, source: str, qps: float | None) -> Scenario:

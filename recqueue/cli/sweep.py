@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recqueue.cli.app import INTERRUPTED, PASS
-from recqueue.cli.questions import overrides
+from recqueue.cli.questions import _overrides
 from recqueue.errors import InputError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def sweep(
     described = sweep_of(
         scenario,
         vary=_varied(vary),
-        overrides=overrides(settings),
+        overrides=_overrides(settings),
         method=method,
         queries=queries,
         seed=seed,
