@@ -201,7 +201,7 @@ class _Measurement:
         found = dict(self._capacities(list(dict.fromkeys(r.configuration for r in runs)), sizes))
         insitu.measure_drift(self.server, self.notes)
         for i, run in enumerate(runs):
-            if self.budget.left < 0.5:
+            if i and self.budget.left < 0.5:  # one at least
                 self._say(f"stopped before run {i} of {len(runs)}")
                 break
             self._serve(runs[i:], found[run.configuration], sizes)

@@ -34,8 +34,8 @@ FAR_ITEMS = (100, 200, 300, 500, 700)
 BUNCHES = (2, 4, 8, 16)
 BUNCH_ITEMS = (100, 300, 700)
 BUNCH_LEVELS = (0.0, 0.75)
-LAUNCHES, BUNCHED = 40, 16
-"""Launches of each number of items, alone and in each size of bunch."""
+LAUNCHES, BUNCHED = 120, 30
+"""Most launches of each number of items, alone and in each size of bunch."""
 NEIGHBOUR_ITEMS = 64
 """Items of the sub-requests that keep the host busy beside an accelerator; fewer than any of its queries."""
 OVERHEAD_S = 0.15
