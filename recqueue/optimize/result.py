@@ -24,12 +24,18 @@ class Baseline:
         How the rate was found.
     sub_requests : int
         Sub-requests simulated to find it.
+    believed_qps : float or None
+        The rate that whoever chose it measured on the way, before the simulator was asked; None where nothing was.
+    verification_sub_requests : int
+        Sub-requests simulated to confirm it, or the policy that does the same.
     """
 
     policy: Policy | None
     qps: float
     method: str
     sub_requests: int = 0
+    believed_qps: float | None = None
+    verification_sub_requests: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +85,7 @@ class Optimization:
     performance : Performance or None
         By formula, at ``qps``.
     baselines : mapping
-        ``static`` and (when verified) ``hill_climb``.
+        ``static`` and, when verified, ``hill_climb``, ``published_hill_climb`` and ``random_search``.
     verification : Verification or None
         None when it was not asked for.
     lattice : int

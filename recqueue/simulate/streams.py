@@ -74,12 +74,15 @@ class ArrivalTimes:
                 self._last = rng.random() * day if phase_s is None else float(_summed(arrivals, phase_s)) * qps
                 self.phase_s = float(_time(arrivals, np.array([self._last / qps]))[0])
 
-    def take(self, count: int) -> NDArray[np.float64]:
-        """Times (s) of the next ``count`` arrivals, not decreasing."""
+    def take(self, count: int, qps: float | None = None) -> NDArray[np.float64]:
+        """Times (s) of the next ``count`` arrivals, not decreasing; from here on at ``qps`` queries per second if given.
+
+        A modulated process that comes to another rate goes on in its state, or at its time of day.
+        """
         arrivals = self.arrivals
         if arrivals.process == "mmpp" and count > _BLOCK:
-            return np.concatenate([self.take(min(_BLOCK, count - i)) for i in range(0, count, _BLOCK)])
-        gaps = self._gaps(count)
+            return np.concatenate([self.take(min(_BLOCK, count - i), qps) for i in range(0, count, _BLOCK)])
+        gaps = self._gaps(count, self.qps if qps is None else qps)
         if count == 0:
             return gaps
         gaps[0] += self._last
@@ -91,13 +94,14 @@ class ArrivalTimes:
             return _time(arrivals, summed / self.qps) - self.phase_s
         return summed
 
-    def _gaps(self, count: int) -> NDArray[np.float64]:
-        a, qps, rng = self.arrivals, self.qps, self.rng
+    def _gaps(self, count: int, qps: float) -> NDArray[np.float64]:
+        """Gaps in seconds; of a modulated process in summed-up rate at the rate that it began with."""
+        a, rng = self.arrivals, self.rng
         match a.process:
             case "poisson":
                 return rng.exponential(1 / qps, count)
             case "mmpp" | "diurnal":
-                return rng.exponential(size=count)
+                return rng.exponential(self.qps / qps, count)
             case "renewal" if a.gap_scv == 0:
                 return np.full(count, 1 / qps)
             case "renewal" if a.law == "hyperexponential":

@@ -1,0 +1,108 @@
+"""Every baseline's policy is put to the test that our own answer passed, and credited with the rate that passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from recqueue.analysis.evaluate import largest_rate
+from recqueue.analysis.pools import Costs
+from recqueue.optimize.baselines.candidate import Candidate, normal_form
+from recqueue.optimize.baselines.clean_climb import hill_climb
+from recqueue.optimize.baselines.published import published_hill_climb
+from recqueue.optimize.baselines.random_search import random_search
+from recqueue.optimize.baselines.static import static
+from recqueue.optimize.result import Baseline, Verification
+from recqueue.serving import Policy, Scenario
+
+Test = tuple[float, Verification | None]
+"""Rate, and the run that decided; None when the formula knows of no rate and nobody believed in one."""
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """A baseline and the verification behind its rate."""
+
+    baseline: Baseline
+    verification: Verification | None
+
+
+class Confirmer:
+    """Tests policies as ``optimize`` tests its answer: from the formula's largest rate on, down to one that passes.
+
+    A policy that does the same as one that was tested gets the same rate.
+
+    Parameters
+    ----------
+    scenario, costs
+        The question, and its service times.
+    seed : int
+        Of the simulations.
+    """
+
+    def __init__(self, scenario: Scenario, costs: Costs, *, seed: int) -> None:
+        self.scenario, self.costs, self.seed = scenario, costs, seed
+        self._known: dict[Policy, Test] = {}
+
+    def know(self, policy: Policy, rate: float, verification: Verification) -> None:
+        """Remember a test that was made elsewhere."""
+        self._known[normal_form(self.scenario, policy)] = rate, verification
+
+    def test(self, policy: Policy, believed_qps: float) -> Test:
+        """Rate that passes; ``believed_qps`` is where to begin if the formula knows of no rate."""
+        from recqueue.optimize.verify import verify  # loads numba
+
+        same = normal_form(self.scenario, policy)
+        if same not in self._known:
+            begin = largest_rate(self.scenario, same, self.costs) or believed_qps
+            self._known[same] = verify(self.scenario, same, begin, seed=self.seed) if begin > 0 else (0.0, None)
+        return self._known[same]
+
+    def __call__(self, candidate: Candidate) -> Confirmed:
+        """The baseline with its rate: 0 where nothing passed."""
+        if candidate.policy is None:
+            return Confirmed(Baseline(policy=None, qps=0.0, method=candidate.method, sub_requests=candidate.sub_requests), None)
+        rate, seen = self.test(candidate.policy, candidate.believed_qps)
+        passed = seen is not None and seen.verdict == "pass"
+        return Confirmed(
+            Baseline(
+                policy=candidate.policy,
+                qps=rate if passed else 0.0,
+                method=f"{candidate.method}, confirmed by simulation",
+                sub_requests=candidate.sub_requests,
+                believed_qps=candidate.believed_qps,
+                verification_sub_requests=seen.sub_requests if seen else 0,
+            ),
+            seen if passed else None,
+        )
+
+
+def all_baselines(
+    scenario: Scenario,
+    costs: Costs,
+    policy: Policy,
+    rate: float,
+    verification: Verification,
+    *,
+    seed: int,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Confirmed]:
+    """All baselines of ``optimize``, beside its own policy at its verified rate.
+
+    ``static``, ``hill_climb`` (clean statistics), ``published_hill_climb`` and ``random_search``, which may simulate as
+    many sub-requests as our own answer took, its verification included.
+    """
+    confirm = Confirmer(scenario, costs, seed=seed)
+    confirm.know(policy, rate, verification)
+    budget = verification.sub_requests
+    choices: dict[str, tuple[str, Callable[[], Candidate]]] = {
+        "static": ("static baseline", lambda: static(scenario, costs)),
+        "hill_climb": ("hill climb", lambda: hill_climb(scenario, seed=seed)),
+        "published_hill_climb": ("published hill climb", lambda: published_hill_climb(scenario, seed=seed)),
+        "random_search": ("random search", lambda: random_search(scenario, budget, seed=seed)),
+    }
+    found = {}
+    for name, (label, choose) in choices.items():
+        say(f"the same test for the {label}")
+        found[name] = confirm(choose())
+    return found
