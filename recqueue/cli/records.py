@@ -141,8 +141,11 @@ def optimization_record(r: Optimization) -> dict[str, Any]:
                 **(policy_record(b.policy) or dict.fromkeys(KNOBS)),
                 "qps": b.qps,
                 "gain": r.qps / b.qps if b.qps > 0 else None,
+                "shortfall_qps": r.qps - b.qps,
+                "believed_qps": b.believed_qps,
                 "method": b.method,
                 "sub_requests": b.sub_requests,
+                "verification_sub_requests": b.verification_sub_requests,
             }
             for name, b in r.baselines.items()
         },

@@ -27,7 +27,12 @@ PROVENANCE = {
     "roofline": "MODELLED, NOT MEASURED (roofline)",
     "given": "given in the scenario",
 }
-BASELINES = {"static": "static: largest query / cores", "hill_climb": "DeepRecSched hill climb"}
+BASELINES = {
+    "static": "static",
+    "hill_climb": "hill climb",
+    "published_hill_climb": "published hill climb",
+    "random_search": "random search",
+}
 WIDTH = 110
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from recqueue.analysis import Limit, evaluate, max_rate
 from recqueue.analysis.evaluate import largest_rate
 from recqueue.analysis.pools import Costs
-from recqueue.optimize.baselines import hill_climb, static
+from recqueue.optimize.baselines import all_baselines, by_formula, static
 from recqueue.optimize.result import Baseline, Optimization
 from recqueue.optimize.search import lattice, search
 from recqueue.serving import Performance, Scenario
@@ -31,7 +31,8 @@ def optimize(
     scenario : Scenario
         Its own policy and rate are not used.
     verify : bool
-        Confirm the rate by simulation, stepping back where the formula was optimistic, and run the hill climb.
+        Confirm the rate by simulation, stepping back where the formula was optimistic, and run all baselines
+        (:mod:`recqueue.optimize.baselines`); without it, static alone by formula.
     seed : int
         Of all simulations.
     progress : callable, optional
@@ -48,7 +49,7 @@ def optimize(
     costs = Costs.of(question)
     say("searching the policies by formula")
     found = search(question, costs)
-    baselines: dict[str, Baseline] = {"static": static(question, costs)}
+    baselines: dict[str, Baseline] = {}
     verification = None
     policy, rate, formula_qps = found.policy, found.qps, found.qps
     limit: Limit
@@ -61,13 +62,15 @@ def optimize(
 
             say("confirming by simulation")
             rate, verification = confirm(question, policy, rate, seed=seed)
-            say("putting the baselines to the same test")
-            baselines["static"] = _confirmed(question, baselines["static"], seed)
-            climbed, final = hill_climb(question, seed=seed)
-            baselines["hill_climb"] = climbed
-            if climbed.policy and final and climbed.qps > (rate if verification.verdict == "pass" else 0.0):
-                policy, rate, verification = climbed.policy, climbed.qps, final
-                formula_qps = largest_rate(question, policy, costs)
+            others = all_baselines(question, costs, policy, rate, verification, seed=seed, say=say)
+            baselines = {name: other.baseline for name, other in others.items()}
+            best = max(others.values(), key=lambda other: other.baseline.qps)
+            better = best.baseline.qps > (rate if verification.verdict == "pass" else 0.0)
+            if better and best.baseline.policy and best.verification:
+                policy, formula_qps = best.baseline.policy, largest_rate(question, best.baseline.policy, costs)
+                rate, verification = confirm(question, policy, best.baseline.qps, seed=seed)
+        else:
+            baselines["static"] = by_formula(static(question, costs))
         chosen = replace(question, policy=policy)
         most = max_rate(chosen)
         limit, reason, performance = most.limit, most.reason, evaluate(chosen, qps=rate)
@@ -87,16 +90,6 @@ def optimize(
         reason=reason,
         seconds=time.perf_counter() - started,
     )
-
-
-def _confirmed(scenario: Scenario, baseline: Baseline, seed: int) -> Baseline:
-    """The baseline with the rate that the simulator confirms."""
-    from recqueue.optimize.verify import verify as confirm
-
-    if baseline.policy is None:
-        return baseline
-    rate, seen = confirm(scenario, baseline.policy, baseline.qps, seed=seed)
-    return replace(baseline, qps=rate if seen.verdict == "pass" else 0.0, method="formula, confirmed by simulation")
 
 
 def _infeasible(scenario: Scenario, costs: Costs) -> tuple[Limit, str, None]:

@@ -17,12 +17,15 @@ _FIRST_STEP = 0.0025
 _LARGEST_STEP = 0.02
 
 
-def verify(scenario: Scenario, policy: Policy, formula_qps: float, *, seed: int) -> tuple[float, Verification]:
+def verify(
+    scenario: Scenario, policy: Policy, formula_qps: float, *, seed: int, effort: float = 1.0
+) -> tuple[float, Verification]:
     """The largest rate, at or below the formula's, that the simulator confirms; and the run that confirms it.
 
     One run explores a rate and goes on until it is decided; when its interval lies within the bound, a second run with
     fresh random numbers decides, so that the verdict is not picked among several looks. Where either fails or stays
-    undecided the rate is lowered, by 0.25 % at first, doubling up to 2 %.
+    undecided the rate is lowered, by 0.25 % at first, doubling up to 2 %. With less ``effort`` the runs are shorter by
+    that factor; the verdict errs no more often for it, but is undecided more often, which steps back further.
     """
     asked = replace(scenario, policy=policy)
     most = CLOSEST_TO_SATURATION / max(offered_load(scenario, policy, 1.0))
@@ -35,11 +38,11 @@ def verify(scenario: Scenario, policy: Policy, formula_qps: float, *, seed: int)
         result = simulate(
             asked,
             qps=rate,
-            queries=_FIRST_QUERIES,
+            queries=round(effort * _FIRST_QUERIES),
             replications=_REPLICATIONS,
             seed=seed * 1000 + look,
             until_decided=True,
-            max_queries=_MOST_QUERIES,
+            max_queries=round(effort * _MOST_QUERIES),
         )
         simulated += result.sub_requests or 0
         return result

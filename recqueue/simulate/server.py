@@ -1,7 +1,7 @@
 """A server that somebody steers while it runs: batch size, threshold and rate change, what waits stays.
 
-It is what the published scheduler (DeepRecSched) tunes: the load generator of :mod:`recqueue.simulate.server_loop` in front
-of bounded queues, whose answers are looked at in windows of so many queries.
+It is what the published scheduler (DeepRecSched) tunes: the load generator of :mod:`recqueue.simulate.server_loop` in
+front of bounded queues, whose answers are looked at in windows of so many queries.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ ACCELERATOR_QUEUE = 32
 """Most queries that wait for its accelerator."""
 _BLOCK = 64
 """Queries drawn at a time."""
-_MODULATED_BLOCK = 8
+_MODULATED_BLOCK = 16
 """The same where gaps depend on each other: what is drawn and not used at a change of the rate is skipped."""
 
 
 class LiveServer:
     """A server under load whose policy and rate are changed while it runs.
 
-    Nothing is reset at a change: queries in service go on, what waits keeps the batch size that it came with. The law of
-    a server that nobody changes is that of :func:`~recqueue.simulate.run_blocks`, but for the bounds of the queues.
+    Nothing is reset at a change: queries in service go on, what waits keeps the batch size that it came with. The law
+    of a server that nobody changes is that of :func:`~recqueue.simulate.run_blocks`, but for the bounds of the queues.
 
     Parameters
     ----------
@@ -85,7 +85,8 @@ class LiveServer:
     ) -> None:
         if min(window, queue, accelerator_queue) < 1:
             raise InputError(
-                f"live server: window {window}, queue {queue}, accelerator queue {accelerator_queue}; all must be 1 or more"
+                f"live server: window {window}, queue {queue}, accelerator queue {accelerator_queue}; all must be 1 "
+                "or more"
             )
         system = scenario.system
         self.scenario, self.qps = scenario, qps
@@ -195,7 +196,7 @@ class LiveServer:
         while self._run(np.inf) != ASKS:
             pass
         s = self._live
-        found = s.windows_s[0].copy()
+        found: NDArray[np.float64] = s.windows_s[0].copy()
         s.windows_s[:-1] = s.windows_s[1:]
         s.counts[FULL] -= 1
         self._has_read = True

@@ -1,12 +1,12 @@
 """The compiled loop of a server with a load generator in front of it that waits for nobody but a full queue.
 
 The generator issues a query, puts its sub-requests into the shared queue one by one (or the whole query into the queue
-of the accelerators), sleeps a gap, and issues the next. A queue that is full makes it wait with the rest of its query, so
-the next gap begins later; the latency of a query counts from its first put. Whenever it is about to issue a query and
-finds a full window of latencies, the loop hands back to whoever steers.
+of the accelerators), sleeps a gap, and issues the next. A queue that is full makes it wait with the rest of its query,
+so the next gap begins later; the latency of a query counts from its first put. Whenever it is about to issue a query
+and finds a full window of latencies, the loop hands back to whoever steers.
 
 Cores, contention, ways to find a core and ties are those of :mod:`recqueue.simulate.event_loop`, except that a
-sub-request has its items when it is put and not when it finds a core: what waits keeps the batch size that it came with.
+sub-request has its items when it is put and not when it finds a core: what waits keeps the batch size it came with.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from recqueue.simulate.heap import sift_down, sift_up
 
 NOW, WORK, NEXT = range(3)
 """Places in :attr:`Live.clock`: time, work done at the speed of one busy core, when the generator wakes up."""
-BUSY, HEAD, WAITING, LINE, LINED, FREE, SLOT, LEFT, DEVICE_HEAD, DEVICE_WAITING, FULL, FILLED, SERVED, ISSUED = range(14)
-"""Places in :attr:`Live.counts`: running sub-requests; head and length of the shared queue (without one: sub-requests in
-private queues); head and length of the line of cores; first unused slot; slot and items left of the query that is being
-put; head and length of the queue of the accelerators; full windows and latencies in the next one; sub-requests and
-launched queries that have ended; queries issued."""
+BUSY, HEAD, WAITING, LINE, LINED, FREE, SLOT, LEFT, DEVICE_HEAD, DEVICE_WAITING, FULL, FILLED, SERVED, ISSUED = range(
+    14
+)
+"""Places in :attr:`Live.counts`: running sub-requests; head and length of the shared queue (without one: sub-requests
+in private queues); head and length of the line of cores; first unused slot; slot and items left of the query that is
+being put; head and length of the queue of the accelerators; full windows and latencies in the next one; sub-requests
+and launched queries that have ended; queries issued."""
 ASKS, HUNGRY, PAUSED = range(3)
 """Why the loop handed back: a full window was found, inputs are used up, the time is reached."""
 IN_TURN = SHORTEST + 1
@@ -166,8 +168,8 @@ def _launch_at(s: Live, k: Knobs) -> float:
     if counts[DEVICE_WAITING] == 0 or not np.any(np.isinf(s.device_end_s)):
         return np.inf
     if counts[DEVICE_WAITING] >= k.most_queries:
-        return s.clock[NOW]
-    return max(s.clock[NOW], s.arrival_s[s.device_queue[counts[DEVICE_HEAD]]] + k.wait_s)
+        return float(s.clock[NOW])
+    return float(max(s.clock[NOW], s.arrival_s[s.device_queue[counts[DEVICE_HEAD]]] + k.wait_s))
 
 
 @njit(cache=True, nogil=True)
@@ -304,7 +306,7 @@ def run_live(
 
 @njit(cache=True, nogil=True)
 def drop_waiting(s: Live) -> None:
-    """Empty the shared queue and that of the accelerators; queries of which something was dropped are never answered."""
+    """Empty the shared queue and that of the accelerators; a query of which something was dropped is not answered."""
     counts = s.counts
     for i in range(counts[WAITING]):
         _drop(s, s.shared[(counts[HEAD] + i) % len(s.shared)])

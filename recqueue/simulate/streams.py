@@ -75,7 +75,7 @@ class ArrivalTimes:
                 self.phase_s = float(_time(arrivals, np.array([self._last / qps]))[0])
 
     def take(self, count: int, qps: float | None = None) -> NDArray[np.float64]:
-        """Times (s) of the next ``count`` arrivals, not decreasing; from here on at ``qps`` queries per second if given.
+        """Times (s) of the next ``count`` arrivals, not decreasing; at ``qps`` in place of its own rate if given.
 
         A modulated process that comes to another rate goes on in its state, or at its time of day.
         """

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from recqueue.io import load_scenario
+from recqueue.optimize import Baseline
 from recqueue.serving import Performance, Policy
 
 
@@ -33,8 +34,15 @@ def answer(scenario, **changes):
         "formula_qps": 410.0,
         "performance": performance(scenario),
         "baselines": {
-            "static": SimpleNamespace(policy=Policy(8), qps=200.0, method="formula", sub_requests=0),
-            "hill_climb": SimpleNamespace(policy=Policy(16, 30), qps=0.0, method="simulation", sub_requests=99),
+            "static": Baseline(policy=Policy(8), qps=200.0, method="formula"),
+            "hill_climb": Baseline(
+                policy=Policy(16, 30),
+                qps=0.0,
+                method="simulation",
+                sub_requests=99,
+                believed_qps=390.0,
+                verification_sub_requests=77,
+            ),
         },
         "verification": SimpleNamespace(
             verdict="pass",
@@ -106,10 +114,15 @@ def test_json_keeps_the_contract(recqueue_command, answers, small):
         "max_fused_queries": None,
         "qps": 200,
         "gain": 2,
+        "shortfall_qps": 200,
+        "believed_qps": None,
         "method": "formula",
         "sub_requests": 0,
+        "verification_sub_requests": 0,
     }
-    assert record["baselines"]["hill_climb"]["gain"] is None
+    climbed = record["baselines"]["hill_climb"]
+    assert (climbed["gain"], climbed["shortfall_qps"], climbed["believed_qps"]) == (None, 400, 390)
+    assert (climbed["sub_requests"], climbed["verification_sub_requests"]) == (99, 77)
     assert record["verification"]["verdict"] == "pass"
     assert record["verification"]["interval_s"] == [0.0281, 0.0299]
     assert (record["evaluations"], record["seconds"]) == (1234, 1.5)

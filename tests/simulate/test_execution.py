@@ -127,12 +127,12 @@ def interrupt_at(call):
 
 def test_ctrl_c_keeps_what_is_finished(monkeypatch):
     monkeypatch.setattr(experiment, "run_once", interrupt_at(5))
-    found = simulate(SCENARIO, qps=RATE, queries=80_000, replications=400, workers=1)
+    found = simulate(SCENARIO, qps=RATE, queries=3_200_000, replications=400, workers=1)  # 4 s, looked at every 0.1 s
     e = found.experiment
     assert e.interrupted
     assert 5 <= e.replications < 400
     settling = experiment.relaxation_queries(SCENARIO, SCENARIO.policy, RATE)
-    total = 200 + min(np.ceil(3 * settling), 200)  # of each replication, the planned warm-up included
+    total = 8000 + min(np.ceil(3 * settling), 8000)  # of each replication, the planned warm-up included
     assert found.queries == e.replications * (total - e.warm_up)
     assert found.notes[-1] == f"interrupted: {e.replications} of 400 replications were finished and count"
 

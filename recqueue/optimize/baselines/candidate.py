@@ -34,8 +34,8 @@ class Candidate:
 def normal_form(scenario: Scenario, policy: Policy) -> Policy:
     """The same policy with the smallest batch size and threshold that do the same.
 
-    A batch size beyond the largest query that stays on the cores is that query, a threshold is the next size that occurs,
-    and one that no query reaches is None.
+    A batch size beyond the largest query that stays on the cores is that query, a threshold is the next size that
+    occurs, and one that no query reaches is None.
     """
     sizes = np.flatnonzero(scenario.sizes.pmf)
     threshold = policy.offload_threshold

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from recqueue.analysis.evaluate import largest_rate
 from recqueue.analysis.pools import Costs
@@ -17,6 +19,10 @@ from recqueue.serving import Policy, Scenario
 
 Test = tuple[float, Verification | None]
 """Rate, and the run that decided; None when the formula knows of no rate and nobody believed in one."""
+
+
+EFFORT = 0.25
+"""Length of the runs that confirm a baseline over that of the runs behind our own answer."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +44,13 @@ class Confirmer:
         The question, and its service times.
     seed : int
         Of the simulations.
+    effort : float
+        Length of the runs over that of the runs behind our own answer; with less a rate is credited up to a step of the
+        test lower.
     """
 
-    def __init__(self, scenario: Scenario, costs: Costs, *, seed: int) -> None:
-        self.scenario, self.costs, self.seed = scenario, costs, seed
+    def __init__(self, scenario: Scenario, costs: Costs, *, seed: int, effort: float = EFFORT) -> None:
+        self.scenario, self.costs, self.seed, self.effort = scenario, costs, seed, effort
         self._known: dict[Policy, Test] = {}
 
     def know(self, policy: Policy, rate: float, verification: Verification) -> None:
@@ -55,13 +64,16 @@ class Confirmer:
         same = normal_form(self.scenario, policy)
         if same not in self._known:
             begin = largest_rate(self.scenario, same, self.costs) or believed_qps
-            self._known[same] = verify(self.scenario, same, begin, seed=self.seed) if begin > 0 else (0.0, None)
+            rate = partial(verify, self.scenario, same, begin, seed=self.seed, effort=self.effort)
+            self._known[same] = rate() if begin > 0 else (0.0, None)
         return self._known[same]
 
     def __call__(self, candidate: Candidate) -> Confirmed:
         """The baseline with its rate: 0 where nothing passed."""
         if candidate.policy is None:
-            return Confirmed(Baseline(policy=None, qps=0.0, method=candidate.method, sub_requests=candidate.sub_requests), None)
+            return Confirmed(
+                Baseline(policy=None, qps=0.0, method=candidate.method, sub_requests=candidate.sub_requests), None
+            )
         rate, seen = self.test(candidate.policy, candidate.believed_qps)
         passed = seen is not None and seen.verdict == "pass"
         return Confirmed(
@@ -77,6 +89,11 @@ class Confirmer:
         )
 
 
+def by_formula(candidate: Candidate) -> Baseline:
+    """The baseline with the rate that its own formula gives."""
+    return Baseline(policy=candidate.policy, qps=candidate.believed_qps, method=f"{candidate.method}, by formula")
+
+
 def all_baselines(
     scenario: Scenario,
     costs: Costs,
@@ -90,19 +107,19 @@ def all_baselines(
     """All baselines of ``optimize``, beside its own policy at its verified rate.
 
     ``static``, ``hill_climb`` (clean statistics), ``published_hill_climb`` and ``random_search``, which may simulate as
-    many sub-requests as our own answer took, its verification included.
+    many sub-requests as our own answer took, its verification included. They choose side by side.
     """
     confirm = Confirmer(scenario, costs, seed=seed)
     confirm.know(policy, rate, verification)
-    budget = verification.sub_requests
-    choices: dict[str, tuple[str, Callable[[], Candidate]]] = {
-        "static": ("static baseline", lambda: static(scenario, costs)),
-        "hill_climb": ("hill climb", lambda: hill_climb(scenario, seed=seed)),
-        "published_hill_climb": ("published hill climb", lambda: published_hill_climb(scenario, seed=seed)),
-        "random_search": ("random search", lambda: random_search(scenario, budget, seed=seed)),
+    choices: dict[str, Callable[[], Candidate]] = {
+        "static": partial(static, scenario, costs),
+        "hill_climb": partial(hill_climb, scenario, seed=seed),
+        "published_hill_climb": partial(published_hill_climb, scenario, seed=seed),
+        "random_search": partial(random_search, scenario, verification.sub_requests, seed=seed),
     }
-    found = {}
-    for name, (label, choose) in choices.items():
-        say(f"the same test for the {label}")
-        found[name] = confirm(choose())
-    return found
+    say("letting the baselines choose")
+    with ThreadPoolExecutor() as pool:
+        chosen = {name: pool.submit(choose) for name, choose in choices.items()}
+        candidates = {name: choice.result() for name, choice in chosen.items()}
+    say("putting the baselines to the same test")
+    return {name: confirm(candidate) for name, candidate in candidates.items()}

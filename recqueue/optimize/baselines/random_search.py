@@ -9,7 +9,7 @@ from recqueue.serving import Policy, Scenario
 
 QUERIES = 20_000
 """Queries in one look, as in the clean hill climb."""
-_MOST_DRAWS = 10_000
+_MOST_DRAWS = 1000
 _GAIN = 1.005
 """A policy must carry this much more than the best so far; less is within the noise of a look."""
 
@@ -17,8 +17,8 @@ _GAIN = 1.005
 def random_search(scenario: Scenario, budget: int, *, seed: int) -> Candidate:
     """Batch sizes and thresholds drawn uniformly; whoever carries more than the best so far takes its place.
 
-    A policy that saturates below the best rate so far is passed over without simulation. Any other is simulated once at a
-    rate 0.5 % above it; when that keeps the promise, halving finds its own rate. Every look uses the same random
+    A policy that saturates below the best rate so far is passed over without simulation. Any other is simulated once
+    at a rate 0.5 % above it; when that keeps the promise, halving finds its own rate. Every look uses the same random
     numbers.
 
     Parameters
