@@ -11,9 +11,10 @@ from click.core import ParameterSource
 from rich.table import Table
 from rich.text import Text
 
+from recqueue.cli.advice import rate
 from recqueue.cli.app import CANNOT_MEET_SLA, PASS, UNDECIDED
 from recqueue.cli.records import SCHEMA, dumps, policy_record
-from recqueue.cli.report import PROVENANCE, _grid, _ms, _per_cent, _screen, rate
+from recqueue.cli.report import PROVENANCE, _grid, _ms, _per_cent, _screen
 from recqueue.profiles import LatencyCurve
 from recqueue.serving import Fleet, FleetPerformance, HourPerformance, Pipeline, PipelinePerformance, Sla, System
 from recqueue.workload import QuerySizes, arrivals_label

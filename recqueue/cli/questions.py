@@ -12,6 +12,7 @@ from recqueue.cli.app import CANNOT_MEET_SLA, INTERRUPTED, PASS, UNDECIDED
 from recqueue.errors import InputError
 
 if TYPE_CHECKING:
+    from recqueue.optimize import Sensitivity
     from recqueue.serving import Fleet, Performance, Pipeline, Scenario
 
 
@@ -42,6 +43,13 @@ def _share(ctx: click.Context, param: click.Parameter, value: str | None) -> flo
     return share
 
 
+_SENSITIVITY = click.option(
+    "--sensitivity",
+    type=click.Choice(["none", "quick", "thorough"]),
+    default="quick",
+    show_default=True,
+    help="Headroom, and what each change of machine, promise or load buys; thorough searches all policies each time.",
+)
 _QPS = click.option("--qps", type=float, help="Offered queries per second, instead of the scenario's.")
 
 
@@ -82,15 +90,26 @@ def _with_rate(scenario: Scenario, source: str, qps: float | None) -> Scenario:
     return scenario if qps is None else dataclasses.replace(scenario, qps=qps)
 
 
-def _show(performance: Performance, scenario: Scenario, *, as_json: bool) -> int:
+def _room(scenario: Scenario, depth: str, qps: float | None = None) -> Sensitivity | None:
+    """Headroom of the policy of a scenario at its rate, or at ``qps``, where it was asked for."""
+    if depth == "none" or not (scenario.qps or qps):
+        return None
+    from recqueue.optimize import sensitivity_of
+
+    return sensitivity_of(scenario, qps=qps, thorough=depth == "thorough")
+
+
+def _show(
+    performance: Performance, scenario: Scenario, *, as_json: bool, sensitivity: Sensitivity | None = None
+) -> int:
     if as_json:
         from recqueue.cli.records import dumps, performance_record
 
-        click.echo(dumps(performance_record(performance, scenario)))
+        click.echo(dumps(performance_record(performance, scenario, sensitivity)))
     else:
         from recqueue.cli.report import performance_report
 
-        performance_report(performance, scenario)
+        performance_report(performance, scenario, sensitivity)
     if performance.meets_sla is None:
         return UNDECIDED
     return PASS if performance.meets_sla else CANNOT_MEET_SLA
@@ -99,13 +118,23 @@ def _show(performance: Performance, scenario: Scenario, *, as_json: bool) -> int
 @click.command()
 @_scenario_options
 @_QPS
+@_SENSITIVITY
 @click.pass_context
-def evaluate(ctx: click.Context, scenario: str, settings: tuple[str, ...], qps: float | None, *, as_json: bool) -> None:
+def evaluate(
+    ctx: click.Context,
+    scenario: str,
+    settings: tuple[str, ...],
+    qps: float | None,
+    sensitivity: str,
+    *,
+    as_json: bool,
+) -> None:
     """Latency, utilization and power of the policy in SCENARIO, by formula."""
     from recqueue.analysis import evaluate as run
 
     described = _with_rate(_load(scenario, settings), scenario, qps)
-    ctx.exit(_show(run(described), described, as_json=as_json))
+    found = run(described)
+    ctx.exit(_show(found, described, as_json=as_json, sensitivity=_room(described, sensitivity)))
 
 
 @click.command()
@@ -190,8 +219,9 @@ def _write_records(scenario: Scenario, path: str, queries: int, seed: int) -> st
 
 @click.command("max-rate")
 @_scenario_options
+@_SENSITIVITY
 @click.pass_context
-def max_rate(ctx: click.Context, scenario: str, settings: tuple[str, ...], *, as_json: bool) -> None:
+def max_rate(ctx: click.Context, scenario: str, settings: tuple[str, ...], sensitivity: str, *, as_json: bool) -> None:
     """Find the largest rate that the policy in SCENARIO carries within the SLA, by formula."""
     from recqueue.analysis import max_rate as run
 
@@ -199,14 +229,15 @@ def max_rate(ctx: click.Context, scenario: str, settings: tuple[str, ...], *, as
     if described.policy is None:
         _with_rate(described, scenario, None)
     found = run(described)
+    room = _room(described, sensitivity, found.qps)
     if as_json:
         from recqueue.cli.records import dumps, max_rate_record
 
-        click.echo(dumps(max_rate_record(found, described)))
+        click.echo(dumps(max_rate_record(found, described, room)))
     else:
         from recqueue.cli.report import max_rate_report
 
-        max_rate_report(found, described)
+        max_rate_report(found, described, room)
     ctx.exit(PASS if found.feasible else CANNOT_MEET_SLA)
 
 
@@ -214,6 +245,7 @@ def max_rate(ctx: click.Context, scenario: str, settings: tuple[str, ...], *, as
 @_scenario_options
 @click.option("--verify/--no-verify", default=True, help="Check the answer by simulation (the default).")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the simulations.")
+@_SENSITIVITY
 @click.option("--plot", metavar="FILE", help="Draw latency against the rate into this file (pdf, png or svg).")
 @click.pass_context
 def optimize(
@@ -221,6 +253,7 @@ def optimize(
     scenario: str,
     settings: tuple[str, ...],
     seed: int,
+    sensitivity: str,
     plot: str | None,
     *,
     verify: bool,
@@ -229,11 +262,11 @@ def optimize(
     """Find the batch size and offload threshold that carry the most queries within the SLA.
 
     Every policy of the lattice is searched; the answer is verified by simulation and compared with the static and the
-    hill-climbed policy. The policy and the rate in SCENARIO are not used.
+    hill-climbed policy. The policy in SCENARIO is not used; its qps is the demand, which the answer must carry.
     """
     from recqueue.optimize import optimize as run
 
-    found = run(_load(scenario, settings, ignore_policy=True), verify=verify, seed=seed)
+    found = run(_load(scenario, settings, ignore_policy=True), verify=verify, seed=seed, sensitivity=sensitivity)  # type: ignore[arg-type]
     if as_json:
         from recqueue.cli.records import dumps, optimization_record
 
@@ -247,7 +280,7 @@ def optimize(
 
         save(found, plot)
         click.echo(f"picture: {plot}", err=as_json)
-    if found.policy is None:
+    if found.policy is None or (found.demand_qps is not None and found.qps < found.demand_qps):
         ctx.exit(CANNOT_MEET_SLA)
     verdict = found.verification.verdict if found.verification else "pass"
     ctx.exit({"pass": PASS, "fail": CANNOT_MEET_SLA}.get(verdict, UNDECIDED))

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recqueue.cli.advice import sensitivity_record
 from recqueue.profiles import LatencyCurve
 from recqueue.serving import Performance, Policy, Scenario
 from recqueue.workload import arrivals_label
 
 if TYPE_CHECKING:
     from recqueue.analysis import MaxRate
-    from recqueue.optimize import Optimization
+    from recqueue.optimize import Optimization, Sensitivity
 
 SCHEMA = 1
 KNOBS = tuple(knob.name for knob in dataclasses.fields(Policy))
@@ -80,7 +81,7 @@ def _profile(device: str, curve: LatencyCurve) -> dict[str, Any]:
     }
 
 
-def performance_record(p: Performance, scenario: Scenario) -> dict[str, Any]:
+def performance_record(p: Performance, scenario: Scenario, sensitivity: Sensitivity | None = None) -> dict[str, Any]:
     """Contract of evaluate and simulate."""
     return {
         "schema": SCHEMA,
@@ -106,17 +107,18 @@ def performance_record(p: Performance, scenario: Scenario) -> dict[str, Any]:
         "experiment": None if p.experiment is None else dataclasses.asdict(p.experiment),
         "notes": p.notes,
         "policy": policy_record(scenario.policy),
+        "sensitivity": sensitivity_record(sensitivity),
         **scenario_record(scenario, p.qps),
     }
 
 
-def max_rate_record(r: MaxRate, scenario: Scenario) -> dict[str, Any]:
+def max_rate_record(r: MaxRate, scenario: Scenario, sensitivity: Sensitivity | None = None) -> dict[str, Any]:
     """Largest rate of a policy, and what stops it; the figures at that rate are missing when there is none."""
     p = r.performance
     figures = {"policy": policy_record(scenario.policy), **scenario_record(scenario, r.qps)}
     if p is not None:
         figures = performance_record(p, scenario)
-    head = {"schema": SCHEMA, "kind": "max-rate", "qps": r.qps}
+    head = {"schema": SCHEMA, "kind": "max-rate", "qps": r.qps, "sensitivity": sensitivity_record(sensitivity)}
     return {**figures, **head, "limit": r.limit, "reason": r.reason, "feasible": r.feasible}
 
 
@@ -170,5 +172,7 @@ def optimization_record(r: Optimization) -> dict[str, Any]:
         "excluded": r.excluded,
         "upper_bound_qps": r.upper_bound_qps,
         "seconds": r.seconds,
+        "demand_qps": r.demand_qps,
+        "sensitivity": sensitivity_record(r.sensitivity),
         **scenario_record(scenario, r.qps),
     }

@@ -13,13 +13,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from recqueue.cli.advice import headroom_rows, ms, rate, sensitivity_lines
 from recqueue.profiles import LatencyCurve
 from recqueue.serving import Performance, Policy, Scenario
 from recqueue.workload import arrivals_label
 
 if TYPE_CHECKING:
     from recqueue.analysis import MaxRate
-    from recqueue.optimize import Optimization
+    from recqueue.optimize import Optimization, Sensitivity
 
 PROVENANCE = {
     "measured": "measured by this project",
@@ -56,15 +57,10 @@ def _grid(rows: list[tuple[str, str | Text]]) -> Table:
     return table
 
 
-def rate(value: float) -> str:
-    """Rate with as many digits as one needs: 12.3, 1,234."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
 def _ms(seconds: float | None) -> str:
     if seconds is None or not math.isfinite(seconds):
         return "inf"
-    return f"{seconds * 1e3:,.1f}" if seconds >= 0.01 else f"{seconds * 1e3:.3g}"
+    return ms(seconds)
 
 
 def _per_cent(share: float | None) -> str:
@@ -150,7 +146,16 @@ def _rates(qps: float, scenario: Scenario) -> str:
     return f"{rate(qps)} queries/s = {rate(qps * scenario.sizes.mean)} items/s"
 
 
-def performance_report(p: Performance, scenario: Scenario) -> None:
+def _print_sensitivity(out: Console, s: Sensitivity | None, scenario: Scenario) -> None:
+    if s is not None:
+        out.print()
+        out.print(_grid(headroom_rows(s)))
+        out.print()
+        for part in sensitivity_lines(s, scenario):
+            out.print(part)
+
+
+def performance_report(p: Performance, scenario: Scenario, sensitivity: Sensitivity | None = None) -> None:
     """Print what evaluate or simulate found."""
     meets = {True: "yes", False: "NO", None: f"undecided: {_undecided(p, scenario)}"}[p.meets_sla]
     counted = (
@@ -175,6 +180,7 @@ def performance_report(p: Performance, scenario: Scenario) -> None:
         out.print(_grid(rows[:3]))
         out.print(_latency_table(scenario, [("formula" if p.kind == "evaluate" else "simulation", p)]))
         out.print(_grid(rows[3:]))
+        _print_sensitivity(out, sensitivity, scenario)
 
 
 def _parts(p: Performance) -> list[tuple[str, str | Text]]:
@@ -215,7 +221,7 @@ def _looks(p: Performance) -> list[tuple[str, str | Text]]:
     ]
 
 
-def max_rate_report(r: MaxRate, scenario: Scenario) -> None:
+def max_rate_report(r: MaxRate, scenario: Scenario, sensitivity: Sensitivity | None = None) -> None:
     """Print the largest rate of a policy and what stops it."""
     p = r.performance
     found = _rates(r.qps, scenario) if r.feasible else "none: the SLA cannot be met at any rate"
@@ -230,6 +236,7 @@ def max_rate_report(r: MaxRate, scenario: Scenario) -> None:
             out.print(_latency_table(scenario, [("formula", p)]))
             rows += [("method", p.method), *_error(p), *(("note", note) for note in p.notes)]
         out.print(_grid(rows))
+        _print_sensitivity(out, sensitivity, scenario)
 
 
 def optimization_report(r: Optimization) -> None:
@@ -262,6 +269,7 @@ def optimization_report(r: Optimization) -> None:
                 ]
             )
         )
+        _print_sensitivity(out, r.sensitivity, scenario)
 
 
 def _verdict(r: Optimization) -> Text:

@@ -1,6 +1,16 @@
-"""The policy that carries the most queries under the SLA, its baselines, and the simulator's verdict."""
+"""The policy that carries the most queries under the SLA, its baselines, the simulator's verdict, and headroom."""
 
 from recqueue.optimize.result import Baseline, Optimization, Verification
+from recqueue.optimize.sensitivity import Circumstance, Gain, Sensitivity, sensitivity_of
 from recqueue.optimize.solve import optimize
 
-__all__ = ["Baseline", "Optimization", "Verification", "optimize"]
+__all__ = [
+    "Baseline",
+    "Circumstance",
+    "Gain",
+    "Optimization",
+    "Sensitivity",
+    "Verification",
+    "optimize",
+    "sensitivity_of",
+]

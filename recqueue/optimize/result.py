@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from recqueue.analysis import Limit
+from recqueue.optimize.sensitivity import Sensitivity
 from recqueue.serving import Performance, Policy, Scenario
 from recqueue.serving.performance import Verdict
 
@@ -100,6 +101,10 @@ class Optimization:
         What binds, as in :class:`recqueue.analysis.MaxRate`.
     seconds : float
         Wall-clock time.
+    demand_qps : float or None
+        Rate that the scenario asked for.
+    sensitivity : Sensitivity or None
+        Headroom of the policy at the demand, or else at ``qps``; None without a policy or when it was not asked for.
     """
 
     scenario: Scenario
@@ -116,3 +121,5 @@ class Optimization:
     limit: Limit
     reason: str
     seconds: float
+    demand_qps: float | None = None
+    sensitivity: Sensitivity | None = None

@@ -12,11 +12,17 @@ from recqueue.analysis.pools import Costs
 from recqueue.optimize.baselines import all_baselines, by_formula, static
 from recqueue.optimize.result import Baseline, Optimization
 from recqueue.optimize.search import lattice, search
+from recqueue.optimize.sensitivity import Depth, sensitivity_of
 from recqueue.serving import Performance, Scenario
 
 
 def optimize(
-    scenario: Scenario, *, verify: bool = True, seed: int = 0, progress: Callable[[str], None] | None = None
+    scenario: Scenario,
+    *,
+    verify: bool = True,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+    sensitivity: Depth = "quick",
 ) -> Optimization:
     r"""Batch size and offload threshold that carry the most queries per second under the SLA.
 
@@ -29,7 +35,7 @@ def optimize(
     Parameters
     ----------
     scenario : Scenario
-        Its own policy and rate are not used.
+        Its own policy is not used; its rate is the demand at which the sensitivity is studied.
     verify : bool
         Confirm the rate by simulation, stepping back where the formula was optimistic, and run all baselines
         (:mod:`recqueue.optimize.baselines`); without it, static alone by formula.
@@ -37,6 +43,8 @@ def optimize(
         Of all simulations.
     progress : callable, optional
         Called with a line at each stage.
+    sensitivity : {"none", "quick", "thorough"}
+        Whether to study headroom and what would change it, and whether to search all policies after each change.
 
     Returns
     -------
@@ -74,6 +82,12 @@ def optimize(
         chosen = replace(question, policy=policy)
         most = max_rate(chosen)
         limit, reason, performance = most.limit, most.reason, evaluate(chosen, qps=rate)
+    room = None
+    if policy is not None and sensitivity != "none":
+        say("headroom and what would change it")
+        asked = replace(scenario, policy=policy)
+        best = found.policy, found.qps
+        room = sensitivity_of(asked, qps=rate, best=best, thorough=sensitivity == "thorough")
     return Optimization(
         scenario=question,
         policy=policy,
@@ -89,6 +103,8 @@ def optimize(
         limit=limit,
         reason=reason,
         seconds=time.perf_counter() - started,
+        demand_qps=scenario.qps,
+        sensitivity=room,
     )
 
 

@@ -60,6 +60,8 @@ def answer(scenario, **changes):
         "seconds": 1.5,
         "limit": "cpu",
         "reason": "the 4 cores would saturate at 440 queries/s",
+        "demand_qps": 300.0,
+        "sensitivity": None,
     }
     return SimpleNamespace(**(values | changes))
 
