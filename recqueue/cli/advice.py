@@ -23,11 +23,11 @@ def rate(value: float) -> str:
 
 
 def knobs(policy: Policy | None) -> str:
-    """Both knobs, short."""
+    """Batch size and offload threshold, and how many queries a launch may fuse where the policy says."""
     if policy is None:
         return "-"
-    t = policy.offload_threshold
-    return f"{policy.batch_size} / {'never' if t is None else t}"
+    t, f = policy.offload_threshold, policy.max_fused_queries
+    return f"{policy.batch_size} / {'never' if t is None else t}" + ("" if f is None else f" x{f}")
 
 
 def ms(seconds: float) -> str:

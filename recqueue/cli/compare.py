@@ -248,7 +248,8 @@ def _columns(*names: str) -> Any:
 
 def _runs(c: Comparison) -> Any:
     """One line for each run."""
-    from recqueue.cli.report import _ms, rate
+    from recqueue.cli.advice import rate
+    from recqueue.cli.report import _ms
 
     key = "p95" if "p95" in c.spread else next(iter(c.spread))
     errors = [f"{n} (%)" for n in c.spread]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from recqueue.errors import InputError
-from recqueue.profiles import Contention, LatencyCurve
+from recqueue.profiles import LatencyCurve
 from recqueue.serving import Accelerator, Policy, Scenario, Sla
 from recqueue.workload import QuerySizes
 
@@ -40,7 +40,7 @@ def cores(scenario: Scenario, number: int) -> Scenario:
 
 
 def cpu_speed(scenario: Scenario, factor: float) -> Scenario:
-    """Cores on which every sub-request takes 1 / ``factor`` of the time, dispatch overhead included."""
+    """Cores on which every sub-request takes 1 / ``factor`` of the time, dispatch overhead included, wake-ups not."""
     system = scenario.system
     return replace(
         scenario,
@@ -69,11 +69,11 @@ def accelerators(scenario: Scenario, number: int) -> Scenario:
 
 def no_offload(policy: Policy) -> Policy:
     """The same policy when the accelerator is gone: every query is split over the cores."""
-    return replace(policy, offload_threshold=None)
+    return replace(policy, offload_threshold=None, max_fused_queries=None)
 
 
 def accelerator_speed(scenario: Scenario, factor: float) -> Scenario:
-    """Accelerators on which every launch takes 1 / ``factor`` of the time."""
+    """Accelerators on which every launch takes 1 / ``factor`` of the time, wake-ups not included."""
     device = _device(scenario)
     return _with_device(
         scenario,
@@ -100,21 +100,33 @@ def contention(scenario: Scenario, share: float) -> Scenario:
     """Only ``share`` of the slow-down by other busy cores; where they speed each other up nothing changes."""
     given = scenario.system.contention
     factor = tuple(1 + (f - 1) * share if f > 1 else f for f in given.factor)
-    return replace(scenario, system=replace(scenario.system, contention=Contention(busy=given.busy, factor=factor)))
+    return replace(scenario, system=replace(scenario.system, contention=replace(given, factor=factor)))
 
 
 def noise(scenario: Scenario, share: float) -> Scenario:
     """Service times, on cores and accelerators, with ``share`` of their coefficient of variation."""
     system, device = scenario.system, scenario.system.accelerator
     if device is not None:
-        device = replace(device, service=replace(device.service, cv=device.service.cv * share))
-    service = replace(system.service, cv=system.service.cv * share)
-    return replace(scenario, system=replace(system, service=service, accelerator=device))
+        device = replace(device, service=_calmer(device.service, share))
+    return replace(scenario, system=replace(system, service=_calmer(system.service, share), accelerator=device))
 
 
 def dispatch_overhead(scenario: Scenario, seconds: float) -> Scenario:
     """Sub-requests that occupy their core for ``seconds`` beyond their service."""
     return replace(scenario, system=replace(scenario.system, dispatch_overhead_s=seconds))
+
+
+def without_wakeup(scenario: Scenario) -> Scenario:
+    """Workers that look for work all the time, so that none must be woken."""
+    system, device = scenario.system, scenario.system.accelerator
+    if device is not None:
+        device = replace(device, wakeup_s=0.0)
+    return replace(scenario, system=replace(system, wakeup_s=0.0, accelerator=device))
+
+
+def without_host_slowdown(scenario: Scenario) -> Scenario:
+    """Launches that busy cores do not slow, as from a core kept for them."""
+    return _with_device(scenario, replace(_device(scenario), host_slowdown=0.0))
 
 
 def largest_query(scenario: Scenario, items: int) -> Scenario:
@@ -160,6 +172,10 @@ def improvements(scenario: Scenario) -> tuple[Change, ...]:
         found.append(("noise/2", "half the noise of service times", noise(scenario, 0.5)))
     if system.dispatch_overhead_s > 0:
         found.append(("dispatch_overhead=0", "no dispatch overhead", dispatch_overhead(scenario, 0.0)))
+    if system.wakeup_s > 0 or (device is not None and device.wakeup_s > 0):
+        found.append(("wakeup=0", "no wake-up (workers that poll)", without_wakeup(scenario)))
+    if device is not None and device.host_slowdown > 0:
+        found.append(("host_slowdown=0", "launches not slowed by cores", without_host_slowdown(scenario)))
     return tuple(Change(name=name, text=text, scenario=changed) for name, text, changed in found)
 
 
@@ -179,6 +195,10 @@ def losses(scenario: Scenario) -> tuple[Change, ...]:
 
 def _faster(curve: LatencyCurve, factor: float) -> LatencyCurve:
     return replace(curve, seconds=tuple(s / factor for s in curve.seconds))
+
+
+def _calmer(curve: LatencyCurve, share: float) -> LatencyCurve:
+    return replace(curve, cv=curve.cv * share, noise=tuple(1 + (f - 1) * share for f in curve.noise))
 
 
 def _device(scenario: Scenario) -> Accelerator:

@@ -360,15 +360,16 @@ def _gain(change: Change, base: _Base, *, thorough: bool) -> Gain:
     """Rates after a change, with the policy kept and with the best policy."""
     s = change.scenario
     costs, extrapolated = _costs(s)
-    quick = not thorough and change.name.startswith("fused_queries")
+    fused = change.name.startswith("fused_queries")
+    quick = fused and not thorough
     tolerance = _TOLERANCE_WITH_FUSION if quick else TOLERANCE
     fine = TOLERANCE if base.policy.offload_threshold is None else tolerance
-    kept = _rate_after(s, base.policy, base, costs, fine)
+    policy, start = base.policy, base.best_policy
+    if fused:  # as many queries in a launch as the change allows
+        policy, start = (replace(p, max_fused_queries=None) for p in (policy, start))
+    kept = _rate_after(s, policy, base, costs, fine)
     tested = _TESTED_WITH_FUSION if quick else _TESTED
-    start = base.best_policy
-    policy, best = _best_after(
-        s, costs, (base.policy, kept), start, base, tested, thorough=thorough, tolerance=tolerance
-    )
+    policy, best = _best_after(s, costs, (policy, kept), start, base, tested, thorough=thorough, tolerance=tolerance)
     return Gain(
         name=change.name,
         text=change.text,

@@ -86,8 +86,8 @@ def optimize(
     if policy is not None and sensitivity != "none":
         say("headroom and what would change it")
         asked = replace(scenario, policy=policy)
-        best = found.policy, found.qps
-        room = sensitivity_of(asked, qps=rate, best=best, thorough=sensitivity == "thorough")
+        known = found.policy, found.qps
+        room = sensitivity_of(asked, qps=rate, best=known, thorough=sensitivity == "thorough")
     return Optimization(
         scenario=question,
         policy=policy,

@@ -280,7 +280,7 @@ def _answered(rows: _Rows, row: int, scenario: Scenario, task: Task) -> None:
         case "optimize":
             from recqueue.optimize import optimize
 
-            best = optimize(scenario, verify=task.options.verify, seed=task.options.seed)
+            best = optimize(scenario, verify=task.options.verify, seed=task.options.seed, sensitivity="none")
             blank = _blank(scenario, None)
             figures = _figures(scenario, best.performance, best.policy) if best.performance else blank
             verdict = best.verification.verdict if best.verification else None

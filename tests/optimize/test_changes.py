@@ -13,7 +13,12 @@ from recqueue.workload import mmpp_arrivals, sizes_from_pmf
 
 CPU = LatencyCurve(items=(1, 100), seconds=(1e-3, 5e-3), cv=0.2)
 DEVICE = Accelerator(
-    name="d", service=LatencyCurve(items=(1, 100), seconds=(2e-3, 3e-3), cv=0.1), count=2, fused_query_s=1e-4
+    name="d",
+    service=LatencyCurve(items=(1, 100), seconds=(2e-3, 3e-3), noise=(0.9, 1.1)),
+    count=2,
+    fused_query_s=1e-4,
+    wakeup_s=1e-4,
+    host_slowdown=0.2,
 )
 
 
@@ -25,6 +30,7 @@ def scenario(**changed):
         accelerator=DEVICE,
         contention=Contention(busy=(1, 2, 4), factor=(1.0, 0.9, 1.5)),
         dispatch_overhead_s=1e-4,
+        wakeup_s=2e-4,
     )
     base = Scenario(
         name="s",
@@ -62,7 +68,15 @@ def differences(a, b, path=""):
         (changes.sla_latency(scenario(), 0.03), {"sla.latency_s"}),
         (changes.sla_percentile(scenario(), 80), {"sla.percentile"}),
         (changes.contention(scenario(), 0.5), {"system.contention.factor"}),
-        (changes.noise(scenario(), 0.5), {"system.service.cv", "system.accelerator.service.cv"}),
+        (
+            changes.noise(scenario(), 0.5),
+            {"system.service.cv", "system.accelerator.service.cv", "system.accelerator.service.noise"},
+        ),
+            changes.noise(scenario(), 0.5),
+            {"system.service.cv", "system.accelerator.service.cv", "system.accelerator.service.noise"},
+        ),
+        (changes.without_wakeup(scenario()), {"system.wakeup_s", "system.accelerator.wakeup_s"}),
+        (changes.without_host_slowdown(scenario()), {"system.accelerator.host_slowdown"}),
         (changes.dispatch_overhead(scenario(), 0.0), {"system.dispatch_overhead_s"}),
         (
             changes.largest_query(scenario(), 60),
@@ -79,11 +93,11 @@ def test_what_the_changes_amount_to():
     assert changes.cpu_speed(scenario(), 2.0).system.service.seconds == (0.5e-3, 2.5e-3)
     assert changes.contention(scenario(), 0.5).system.contention.factor == (1.0, 0.9, 1.25)  # speed-ups stay
     assert changes.noise(scenario(), 0.5).system.service.cv == 0.1
+    assert changes.noise(scenario(), 0.5).system.accelerator.service.cv == pytest.approx(0.05)
     cut = changes.largest_query(scenario(), 60)
     assert cut.sizes.max_items == 60
     np.testing.assert_allclose(cut.sizes.pmf[[10, 50, 60]], [0.5, 0.3, 0.2])
     assert cut.policy == Policy(20)
-    assert changes.largest_query(scenario(), 100) == scenario() or changes.largest_query(scenario(), 100).policy
     assert differences(changes.largest_query(scenario(), 400), scenario()) == set()
 
 
@@ -99,12 +113,15 @@ def test_what_is_offered_is_what_makes_a_difference():
         "contention/2",
         "noise/2",
         "dispatch_overhead=0",
+        "wakeup=0",
+        "host_slowdown=0",
     ]
     plain = replace(
         scenario().system,
         accelerator=None,
         contention=Contention(),
         dispatch_overhead_s=0.0,
+        wakeup_s=0.0,
         service=replace(CPU, cv=0.0),
     )
     bare = scenario(system=plain, policy=Policy(20))
