@@ -50,6 +50,7 @@ MOST_ROWS = 40
 )
 @click.option("--rows", is_flag=True, help=f"List every run, even if there are more than {MOST_ROWS}.")
 @click.option("--json", "as_json", is_flag=True, help="Print the JSON record of schema 1.")
+@click.option("--plot", metavar="FILE", help="Draw the errors by load into this file (pdf, png or svg).")
 @click.pass_context
 def compare(
     ctx: click.Context,
@@ -62,6 +63,7 @@ def compare(
     max_error: float | None,
     statistic: str,
     latency: str,
+    plot: str | None,
     *,
     simulated: bool,
     rows: bool,
@@ -95,6 +97,12 @@ def compare(
                 f"{verdict.upper()}: {statistic} of |error of {latency}| is {_percent(value)}, at most "
                 f"{_percent(max_error)} asked for"
             )
+    if plot is not None:
+        from recqueue.cli.plot import save_comparison
+        from recqueue.cli.records import plain
+
+        save_comparison(plain(record), plot)
+        click.echo(f"picture: {plot}", err=as_json)
     ctx.exit({"pass": PASS, "fail": CANNOT_MEET_SLA, "undecided": UNDECIDED, None: PASS}[verdict])
 
 

@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,13 @@ class Table:
         The file, for error lines.
     columns : mapping
         Name -> values: numbers, texts, booleans or None.
+    metadata : mapping
+        What was asked, where the file says: of a sweep ``config`` with ``method``, ``scenario`` and ``vary``.
     """
 
     where: str
     columns: Mapping[str, Sequence[Any]]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
@@ -74,7 +77,7 @@ class Table:
     def where_rows(self, keep: Sequence[bool] | NDArray[np.bool_]) -> Table:
         """Only the rows for which ``keep`` is true."""
         columns = {n: [v for v, k in zip(c, keep, strict=True) if k] for n, c in self.columns.items()}
-        return Table(where=self.where, columns=columns)
+        return Table(where=self.where, columns=columns, metadata=self.metadata)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -164,7 +167,9 @@ def _read_parquet(path: Path) -> Table:
         raise InputError(f"{path}: no such file; 'recqueue sweep' makes such a table") from None
     except (OSError, ArrowException) as error:
         raise InputError(f"{path}: not readable as Parquet ({' '.join(str(error).split())[:80]})") from None
-    return Table(where=str(path), columns={name: found[name].to_pylist() for name in found.column_names})
+    metadata = json.loads((found.schema.metadata or {}).get(b"recqueue", b"{}"))
+    columns = {name: found[name].to_pylist() for name in found.column_names}
+    return Table(where=str(path), columns=columns, metadata=metadata)
 
 
 def read_csv(path: str | Path) -> Table:
