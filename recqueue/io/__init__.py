@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from recqueue.io.fleet import fleet_from_source, load_fleet
 from recqueue.io.pipeline import load_pipeline, pipeline_from_source
+from recqueue.io.planning import load_plan, plan_template
 from recqueue.io.scenario import load_scenario, packaged_scenarios, scenario_from_mapping, template
 from recqueue.io.source import read_source
 
@@ -18,8 +19,10 @@ __all__ = [
     "load",
     "load_fleet",
     "load_pipeline",
+    "load_plan",
     "load_scenario",
     "packaged_scenarios",
+    "plan_template",
     "scenario_from_mapping",
     "template",
 ]
@@ -44,7 +47,7 @@ def load(source: str | Path, *, overrides: Mapping[str, Any] | None = None) -> S
     InputError
         One line with file, key, value, what is allowed and the likely fix.
     """
-    found = read_source(source, overrides)
+    found = read_source(source, overrides, kinds=("scenario", "fleet", "pipeline"))
     if found.kind == "fleet":
         return fleet_from_source(found)
     if found.kind == "pipeline":

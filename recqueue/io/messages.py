@@ -63,7 +63,7 @@ def _one(e: Mapping[str, Any]) -> str:
     kind, value = e["type"], shown(e["input"])
     if kind == "unknown_key":
         inside = e["input"][context["key"]]
-        there, keys = _path([*([key] if key else []), context["key"]]), context["keys"]
+        there, keys = f"{key}." * bool(key) + _path([context["key"]]), context["keys"]
         return (
             f"{there} (value {shown(inside)}): unknown key; allowed: {', '.join(keys)}{near_miss(context['key'], keys)}"
         )

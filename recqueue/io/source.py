@@ -14,8 +14,10 @@ from recqueue.io.document import parse_yaml, with_overrides
 from recqueue.io.messages import near_miss, shown
 from recqueue.io.tables import read_text
 
-FOLDERS = {"scenario": "scenarios", "fleet": "fleets", "pipeline": "pipelines"}
+FOLDERS = {"scenario": "scenarios", "fleet": "fleets", "pipeline": "pipelines", "plan": "plans"}
 """Kind of description -> folder of the packaged ones; a file says its ``kind``, a scenario need not."""
+TAKES = {"plan": "'recqueue plan' takes it"}
+"""Kind of description -> which command is meant for it; the others can all be simulated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +26,7 @@ class Source:
 
     Attributes
     ----------
-    kind : {"scenario", "fleet", "pipeline"}
+    kind : {"scenario", "fleet", "pipeline", "plan"}
         What is described.
     document : mapping
         Content of the file, overrides included.
@@ -106,9 +108,10 @@ def read_source(
         document = with_overrides(document, overrides or {})
         kind = document.get("kind", "scenario")
         if kind not in FOLDERS:
-            raise InputError(f"kind {shown(kind)}; allowed: {', '.join(FOLDERS)}{near_miss(kind, FOLDERS)}")
+            raise InputError(f"kind {shown(kind)}; allowed: {', '.join(kinds)}{near_miss(kind, kinds)}")
         if kind not in kinds:
-            raise InputError(f"this is a {kind}, but a {wanted} is needed here; 'recqueue simulate' takes all of them")
+            takes = TAKES.get(kind, f"'recqueue simulate' takes {'it' if 'plan' in kinds else 'all of them'}")
+            raise InputError(f"this is a {kind}, but a {wanted} is needed here; {takes}")
     if kind == "scenario":
         document.pop("kind", None)
     return Source(kind=kind, document=document, name=stem, where=where, folder=folder)

@@ -2,6 +2,7 @@
 
 from recqueue.serving.fleet import Day, Fleet, FleetPerformance, HourPerformance, MachineGroup, Router
 from recqueue.serving.performance import Experiment, Performance
+from recqueue.serving.planning import Demand, MachineType, PlanQuestion, Safety, Switching
 from recqueue.serving.policy import Policy
 from recqueue.serving.scenario import Scenario, Sla
 from recqueue.serving.stages import Pipeline, PipelinePerformance, Stage, StagePerformance, stages_from_graph
@@ -10,21 +11,26 @@ from recqueue.serving.system import Accelerator, Power, System
 __all__ = [
     "Accelerator",
     "Day",
+    "Demand",
     "Experiment",
     "Fleet",
     "FleetPerformance",
     "HourPerformance",
     "MachineGroup",
+    "MachineType",
     "Performance",
     "Pipeline",
     "PipelinePerformance",
+    "PlanQuestion",
     "Policy",
     "Power",
     "Router",
+    "Safety",
     "Scenario",
     "Sla",
     "Stage",
     "StagePerformance",
+    "Switching",
     "System",
     "stages_from_graph",
 ]

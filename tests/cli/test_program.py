@@ -100,3 +100,10 @@ def test_a_closed_pipe_ends_quietly():
     )
     assert result.stdout == "{"
     assert result.stderr == ""
+
+
+def test_init_writes_a_plan_too(recqueue_command, tmp_path):
+    path = tmp_path / "fleet.yaml"
+    assert f"recqueue plan {path}" in recqueue_command("init", "--plan", path).stdout
+    assert recqueue_command("init", "--plan", "-").stdout == path.read_text()
+    assert "kind: plan" in path.read_text()

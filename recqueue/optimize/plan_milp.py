@@ -1,0 +1,380 @@
+r"""How many machines of each kind run each model in each hour: the mixed-integer program, for HiGHS.
+
+With :math:`x_{ch}` machines used as column c (a machine, a model, a policy) in hour h, of :math:`\mu_c` queries/s each,
+
+.. math::
+
+   \min \sum_{ch} w_c x_{ch} + \sum_t v_t N_t + u \sum_{tmh} s_{tmh} \quad \text{subject to} \quad
+   \sum_{c \in m} \mu_c x_{ch} \ge (1 + \text{margin}) \, d_{mh}, \quad \sum_{c \in t} x_{ch} \le N_t \le \text{stock}_t
+
+*One machine lost.* :math:`b_{ch}` says that c is the largest machine that m uses in h; then
+:math:`\sum \mu_j x_{jh} \ge \sum_c b_{ch} \max((1 + \text{margin}) d_{mh}, d_{mh} + \mu_c)`, and no larger one is used.
+
+*A domain lost.* Of each column at most :math:`z_{ch} \ge x_{ch} / D` machines are in one of D domains, and
+:math:`\sum \mu_c (x_{ch} - z_{ch}) \ge d_{mh}`. That is on the safe side: the fullest domain of each column is taken
+to be the same one.
+
+*Switching.* :math:`a_{tmh} \ge \sum_{c \in tm} x_{ch}` machines hold the tables of m, on or off; those of a type add up
+to :math:`N_t` at most. :math:`s_{tmh} \ge a_{tmh} - a_{tm,h-1}` got m at the start of the hour; the first hour
+follows the last.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Status = Literal["solved", "infeasible", "stopped"]
+ROUNDING = 1e-9
+"""Relative slack with which a demand counts as covered: rounding of the sums."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Instance:
+    """Numbers of a plan.
+
+    Attributes
+    ----------
+    qps : numpy.ndarray
+        Queries/s of one machine as each column, above 0.
+    machine, model : numpy.ndarray
+        Type and model of each column.
+    weight : numpy.ndarray
+        What one machine-hour as each column adds to the objective.
+    own_weight : numpy.ndarray
+        What one machine of each type adds that is needed at all.
+    stock : numpy.ndarray
+        Machines of each type.
+    demand_qps : numpy.ndarray
+        Shape ``(models, hours)``.
+    margin : numpy.ndarray
+        Of each model.
+    spare : bool
+        Whether any one machine of a model may be lost.
+    domains : int or None
+        Whether any one of so many failure domains may be lost.
+    most_switched : int or None
+        Machines that may get another model at the start of an hour.
+    switch_weight : float
+        What each of them adds to the objective.
+    """
+
+    qps: Floats
+    machine: Ints
+    model: Ints
+    weight: Floats
+    own_weight: Floats
+    stock: Ints
+    demand_qps: Floats
+    margin: Floats
+    spare: bool
+    domains: int | None
+    most_switched: int | None = None
+    switch_weight: float = 0.0
+
+    @property
+    def hours_depend(self) -> bool:
+        """Whether one hour's choice bears on another's."""
+        return bool(np.any(self.own_weight > 0)) or self.most_switched is not None or self.switch_weight > 0
+
+    def hour(self, h: int) -> Instance:
+        """The same for one hour."""
+        return replace(self, demand_qps=self.demand_qps[:, h : h + 1])
+
+    def columns_of(self, model: int) -> Ints:
+        """Columns of a model, smallest machine first."""
+        mine = np.flatnonzero(self.model == model)
+        return np.asarray(mine[np.argsort(self.qps[mine], kind="stable")])
+
+    def on_of_type(self, counts: Ints) -> Ints:
+        """Machines of each type that are on, shape ``(types, hours)``, from counts ``(columns, hours)``."""
+        on = np.zeros((len(self.stock), counts.shape[1]), dtype=np.int64)
+        np.add.at(on, self.machine, counts)
+        return on
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Solved:
+    """A choice and how good it is known to be.
+
+    Attributes
+    ----------
+    status : {"solved", "infeasible", "stopped"}
+        ``stopped``: the time ran out; ``counts`` is then the best choice found, or None.
+    counts : numpy.ndarray or None
+        Machines used as each column in each hour, shape ``(columns, hours)``.
+    value, bound : float
+        Objective of it, and the proven least that any choice could have.
+    seconds : float
+        Time taken.
+    method : str
+        In words.
+    held : numpy.ndarray or None
+        Machines that hold the tables of each model, on or off, shape ``(types, models, hours)``; None where that was
+        not decided.
+    """
+
+    status: Status
+    counts: Ints | None
+    value: float
+    bound: float
+    seconds: float
+    method: str
+    held: Ints | None = None
+
+    def switched(self, instance: Instance) -> Ints:
+        """Machines that get another model at the start of each hour, shape ``(hours,)``."""
+        if self.counts is None:
+            return np.zeros(instance.demand_qps.shape[1], np.int64)
+        held = keep_tables(instance, self.counts) if self.held is None else self.held
+        return np.asarray(np.maximum(held - np.roll(held, 1, axis=2), 0).sum(axis=(0, 1)))
+
+    @property
+    def gap(self) -> float:
+        """Share of the objective that is not proven to be needed."""
+        if self.counts is None:
+            return float("inf")
+        return max(self.value - self.bound, 0.0) / max(abs(self.value), 1e-12)
+
+
+def needed_qps(instance: Instance) -> Floats:
+    """Capacity with the margin, shape ``(models, hours)``."""
+    return np.asarray(instance.demand_qps * (1 + instance.margin)[:, None])
+
+
+def survives(instance: Instance, counts: Ints) -> NDArray[np.bool_]:
+    """Whether each model's machines carry what is asked in each hour, by the definitions; shape ``(models, hours)``.
+
+    The margin; the demand without the largest machine in use; the demand without the fullest domain, the machines of
+    each column being spread evenly.
+    """
+    shape = instance.demand_qps.shape
+    carried, without = np.zeros(shape), np.zeros(shape)
+    np.add.at(carried, instance.model, instance.qps[:, None] * counts)
+    largest = np.zeros(shape)
+    np.maximum.at(largest, instance.model, np.where(counts > 0, instance.qps[:, None], 0.0))
+    slack = 1 - ROUNDING
+    ok = carried >= needed_qps(instance) * slack
+    if instance.spare:
+        ok &= carried - largest >= instance.demand_qps * slack
+    if instance.domains is not None:
+        np.add.at(without, instance.model, instance.qps[:, None] * (counts - -(-counts // instance.domains)))
+        ok &= without >= instance.demand_qps * slack
+    return np.asarray(ok | (instance.demand_qps <= 0))
+
+
+def objective(instance: Instance, counts: Ints, switched: int = 0) -> float:
+    """Value of a choice."""
+    owned = instance.on_of_type(counts).max(axis=1)
+    return float(instance.weight @ counts.sum(axis=1) + instance.own_weight @ owned + instance.switch_weight * switched)
+
+
+def keep_tables(instance: Instance, counts: Ints) -> Ints:
+    """Which model's tables each machine holds when none is given another without need.
+
+    A machine is taken from the model that has most to spare, and the day is gone through twice, since it begins as it
+    ended.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape ``(types, models, hours)``, at least the machines that are on; their sum over models is the same all day.
+    """
+    types, (models, hours) = len(instance.stock), instance.demand_qps.shape
+    on = np.zeros((types, models, hours), np.int64)
+    np.add.at(on, (instance.machine, instance.model), counts)
+    held = np.zeros_like(on)
+    for t in range(types):
+        most = int(on[t].sum(axis=0).max(initial=0))
+        now = on[t, :, -1].copy()
+        free = most - int(now.sum())
+        for h in (*range(hours), *range(hours)):
+            wanted = np.maximum(on[t, :, h] - now, 0)
+            now += wanted
+            lacking = int(wanted.sum()) - free
+            free = max(-lacking, 0)
+            for _ in range(lacking):
+                now[np.argmax(now - on[t, :, h])] -= 1
+            held[t, :, h] = now
+    return held
+
+
+class _Rows:
+    """Variables and rows of a program, put together block by block."""
+
+    def __init__(self) -> None:
+        self.cost: list[Floats] = []
+        self.upper: list[Floats] = []
+        self.integer: list[Floats] = []
+        self.variables = 0
+        self.rows = 0
+        self.entries: list[tuple[Any, Any, Any]] = []
+        self.low: list[Floats] = []
+        self.high: list[Floats] = []
+        self.stock_rows: list[Ints] = []
+        self.held: dict[tuple[int, int], Ints] = {}
+
+    def add(self, cost: Any, upper: Any, *, integer: bool = True) -> Ints:
+        """Variables from 0 to ``upper``; their places, in the shape of ``upper``."""
+        high = np.asarray(upper, dtype=float)
+        places = self.variables + np.arange(high.size).reshape(high.shape)
+        self.variables += high.size
+        self.cost.append(np.broadcast_to(np.asarray(cost, dtype=float), high.shape).ravel())
+        self.upper.append(high.ravel())
+        self.integer.append(np.full(high.size, float(integer)))
+        return places
+
+    def row(self, low: Any, high: Any, *terms: tuple[Any, Any]) -> None:
+        """Rows ``low <= sum of (coefficient, places) <= high``: one for each entry along the last axis of the places.
+
+        Places of two dimensions are summed over the first, with one coefficient for each entry of it.
+        """
+        count = np.atleast_1d(terms[0][1]).shape[-1]
+        at = self.rows + np.arange(count)
+        for coefficient, places in terms:
+            p = np.atleast_2d(places)
+            c = np.broadcast_to(np.reshape(coefficient, (-1, 1)) if np.ndim(coefficient) == 1 else coefficient, p.shape)
+            self.entries.append((np.broadcast_to(at, p.shape).ravel(), p.ravel(), c.ravel()))
+        self.low.append(np.broadcast_to(np.asarray(low, dtype=float), count))
+        self.high.append(np.broadcast_to(np.asarray(high, dtype=float), count))
+        self.rows += count
+
+    def arrays(self) -> tuple[Floats, Any, Floats, Floats, Floats, Floats]:
+        """Cost, matrix, row bounds, upper bounds, integrality."""
+        from scipy.sparse import csr_array
+
+        rows, columns, values = (np.concatenate(part) for part in zip(*self.entries, strict=True))
+        matrix = csr_array((values, (rows, columns)), shape=(self.rows, self.variables))
+        parts = (self.cost, self.low, self.high, self.upper, self.integer)
+        cost, low, high, upper, integer = (np.concatenate(p) for p in parts)
+        return cost, matrix, low, high, upper, integer
+
+
+def program(instance: Instance) -> tuple[_Rows, Ints, Ints | None]:
+    """The program, the places of x ``(columns, hours)`` in it, and those of N (None where it is the stock)."""
+    rows = _Rows()
+    demand, need = instance.demand_qps, needed_qps(instance)
+    _, hours = demand.shape
+    most = np.zeros((len(instance.qps), hours))
+    for m in range(len(demand)):
+        mine = instance.columns_of(m)
+        mu = instance.qps[mine][:, None]
+        enough = np.maximum(need[m], demand[m] + mu if instance.spare else 0.0)
+        if instance.domains is not None:
+            enough = np.maximum(enough, demand[m] * instance.domains / (instance.domains - 1) + instance.domains * mu)
+        most[mine] = np.where(demand[m] > 0, np.ceil(enough / mu), 0.0)
+    most = np.minimum(most, instance.stock[instance.machine][:, None])
+    x = rows.add(instance.weight[:, None], most)
+    own = rows.add(instance.own_weight, instance.stock) if np.any(instance.own_weight > 0) else None
+    for m in range(len(demand)):
+        _cover(rows, instance, m, x, most)
+    if instance.most_switched is not None or instance.switch_weight > 0:
+        _switching(rows, instance, x, own)
+    else:
+        for t in range(len(instance.stock)):
+            _at_most(rows, x[instance.machine == t], own, t, int(instance.stock[t]))
+    return rows, x, own
+
+
+def _at_most(rows: _Rows, places: Ints, own: Ints | None, t: int, stock: int) -> None:
+    """Sum over the first axis is at most the machines of type t."""
+    rows.stock_rows.append(rows.rows + np.arange(places.shape[1] if len(places) else 0))
+    if not len(places):
+        return
+    if own is None:
+        rows.row(-np.inf, stock, (1.0, places))
+    else:
+        rows.row(-np.inf, 0.0, (1.0, places), (-1.0, np.full(places.shape[1], own[t])))
+
+
+def _cover(rows: _Rows, instance: Instance, m: int, x: Ints, most: Floats) -> None:
+    """Rows of one model: the margin, one machine lost, a domain lost."""
+    mine, demand = instance.columns_of(m), instance.demand_qps[m]
+    mu, need = instance.qps[mine], demand * (1 + instance.margin[m])
+    some = np.flatnonzero(demand > 0)
+    if instance.domains is not None:
+        z = rows.add(0.0, np.ceil(most[mine][:, some] / instance.domains))
+        for k in range(len(mine)):
+            rows.row(0.0, np.inf, (float(instance.domains), z[k]), (-1.0, x[mine[k], some]))
+        rows.row(demand[some], np.inf, (mu, x[np.ix_(mine, some)]), (-mu, z))
+        if np.max(need[some] / demand[some], initial=0.0) <= instance.domains / (instance.domains - 1):
+            return  # the margin follows: at most (D - 1) / D of the capacity is left without a domain
+    lone = some if instance.spare and instance.domains is None else some[:0]
+    lone = lone[demand[lone] + mu.max() > need[lone]]  # elsewhere the margin is more than any machine
+    plain = np.setdiff1d(some, lone)
+    if len(plain):
+        rows.row(need[plain], np.inf, (mu, x[np.ix_(mine, plain)]))
+    if len(lone):
+        largest = rows.add(0.0, np.ones((len(mine), len(lone))))
+        rows.row(1.0, 1.0, (1.0, largest))
+        for k in range(len(mine)):
+            for j, h in enumerate(lone):
+                rows.row(-np.inf, 0.0, (1.0, x[mine[k], h : h + 1]), (-most[mine[k], h], largest[k:, j : j + 1]))
+        for j, h in enumerate(lone):
+            reserve = np.maximum(need[h], demand[h] + mu)
+            rows.row(0.0, np.inf, (mu, x[mine, h][:, None]), (-reserve, largest[:, j : j + 1]))
+
+
+def _switching(rows: _Rows, instance: Instance, x: Ints, own: Ints | None) -> None:
+    """Rows of the machines that hold each model's tables, and of those that get others."""
+    hours = x.shape[1]
+    before = np.arange(hours) - 1
+    got: list[Ints] = []
+    for t in range(len(instance.stock)):
+        held = []
+        for m in np.unique(instance.model[instance.machine == t]):
+            mine = np.flatnonzero((instance.machine == t) & (instance.model == m))
+            a = rows.add(0.0, np.full(hours, float(instance.stock[t])))
+            s = rows.add(instance.switch_weight, np.full(hours, float(instance.stock[t])), integer=False)
+            rows.row(0.0, np.inf, (1.0, a), (-1.0, x[mine]))
+            rows.row(0.0, np.inf, (1.0, s), (-1.0, a), (1.0, a[before]))
+            rows.held[t, int(m)] = a
+            held.append(a)
+            got.append(s)
+        _at_most(rows, np.array(held), own, t, int(instance.stock[t]))
+    if instance.most_switched is not None:
+        rows.row(-np.inf, instance.most_switched, (1.0, np.array(got)))
+
+
+def solve_program(instance: Instance, *, gap: float, time_limit_s: float) -> Solved:
+    """Solve the program of all hours at once."""
+    from scipy.optimize import Bounds, LinearConstraint, milp
+
+    started = time.perf_counter()
+    rows, x, _ = program(instance)
+    cost, matrix, low, high, upper, integer = rows.arrays()
+    scale = float(np.abs(cost).max()) or 1.0  # so that tolerances mean the same for dollars and joules
+    found = milp(
+        cost / scale,
+        constraints=LinearConstraint(matrix, low, high),
+        bounds=Bounds(0.0, upper),
+        integrality=integer.astype(np.int64),
+        options={"mip_rel_gap": gap, "time_limit": time_limit_s, "presolve": True},
+    )
+    seconds = time.perf_counter() - started
+    method = f"one mixed-integer program of {rows.variables:,} variables and {rows.rows:,} rows (HiGHS)"
+    if found.x is None:
+        status: Status = "infeasible" if found.status == 2 else "stopped"
+        return Solved(status=status, counts=None, value=np.inf, bound=-np.inf, seconds=seconds, method=method)
+    counts = np.rint(found.x[x]).astype(np.int64)
+    held = None
+    if rows.held:
+        held = np.zeros((len(instance.stock), *instance.demand_qps.shape), np.int64)
+        for (t, m), a in rows.held.items():
+            held[t, m] = np.rint(found.x[a])
+    bound = scale * float(found.mip_dual_bound if found.mip_dual_bound is not None else found.fun)
+    return Solved(
+        status="solved" if found.status == 0 else "stopped",
+        counts=counts,
+        value=float(cost @ found.x),
+        bound=bound,
+        seconds=seconds,
+        method=method,
+        held=held,
+    )
