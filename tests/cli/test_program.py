@@ -13,6 +13,7 @@ COMMANDS = (
     "compare",
     "check",
     "sweep",
+    "plan",
     "models",
     "hardware",
     "init",
