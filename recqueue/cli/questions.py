@@ -247,6 +247,7 @@ def max_rate(ctx: click.Context, scenario: str, settings: tuple[str, ...], sensi
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the simulations.")
 @_SENSITIVITY
 @click.option("--plot", metavar="FILE", help="Draw latency against the rate into this file (pdf, png or svg).")
+@click.option("--shadow-prices", is_flag=True, help="Also say what one more ms, core, GB/s or accelerator is worth.")
 @click.pass_context
 def optimize(
     ctx: click.Context,
@@ -257,6 +258,7 @@ def optimize(
     plot: str | None,
     *,
     verify: bool,
+    shadow_prices: bool,
     as_json: bool,
 ) -> None:
     """Find the batch size and offload threshold that carry the most queries within the SLA.
@@ -270,11 +272,22 @@ def optimize(
     if as_json:
         from recqueue.cli.records import dumps, optimization_record
 
-        click.echo(dumps(optimization_record(found)))
+        record = optimization_record(found)
+        if shadow_prices:
+            from recqueue.cli.prices import price_record
+            from recqueue.optimize.prices import shadow_prices as prices_of
+
+            record["shadow_prices"] = price_record(prices_of(found.scenario))
+        click.echo(dumps(record))
     else:
         from recqueue.cli.report import optimization_report
 
         optimization_report(found)
+        if shadow_prices:
+            from recqueue.cli.prices import price_report
+            from recqueue.optimize.prices import shadow_prices as prices_of
+
+            price_report(prices_of(found.scenario))
     if plot is not None and found.policy is not None:
         from recqueue.cli.picture import save
 

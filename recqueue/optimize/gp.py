@@ -1,9 +1,9 @@
 r"""Geometric programs in standard form: maximize a variable such that posynomials stay at or below 1.
 
-A monomial is ``(coefficient, {variable: power})``, a posynomial a list of them; coefficients and variables are positive.
-In the logarithms of the variables all of this is convex, so the optimum is the global one and the multiplier of a
-constraint is a derivative: raising the bound of 1 by a per cent raises the optimum by that many per cent. cvxpy
-(which loads at the first solution) checks the form by its rules for geometric programs and hands it to Clarabel.
+A monomial is ``(coefficient, {variable: power})``, a posynomial several; coefficients and variables are positive. In
+the logarithms of the variables all of this is convex, so the optimum is the global one and the multiplier of a
+constraint is a derivative: raising the bound of 1 by a per cent raises the optimum by that many per cent. cvxpy, which
+loads at the first solution, hands it to Clarabel.
 """
 
 from __future__ import annotations
@@ -12,12 +12,18 @@ import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Monomial = tuple[float, Mapping[str, float]]
+
+
+def _cvxpy() -> Any:
+    """Load cvxpy, whose types are declared for a part of it only."""
+    return import_module("cvxpy")
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class GeometricProgram:
 
         Constraints with equally many terms are one vector constraint.
         """
-        import cvxpy as cp
+        cp = _cvxpy()
 
         names, rows = self._rows(objective)
         x = cp.Variable(len(names), pos=True)
@@ -77,7 +83,7 @@ class GeometricProgram:
         Solves the convex form of :meth:`problem` in the logarithms, which cvxpy would derive from it: written down
         here it is ready four times as soon, and most of the time is spent on that.
         """
-        import cvxpy as cp
+        cp = _cvxpy()
 
         names, rows = self._rows(objective)
         u = cp.Variable(len(names))
@@ -105,7 +111,7 @@ class GeometricProgram:
         return Optimum(dict(zip(names, np.exp(u.value).tolist(), strict=True)), elasticity)
 
     def _rows(self, objective: str) -> tuple[list[str], dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]]]:
-        """Variables, and for each number of terms the coefficients and powers of all terms, constraint by constraint."""
+        """Variables, and for each number of terms the coefficients and powers of all of them, by constraint."""
         names = sorted({v for _, terms in self.constraints for _, powers in terms for v in powers} | {objective})
         place = {name: i for i, name in enumerate(names)}
         rows = {}

@@ -31,7 +31,7 @@ LOW_INTENSITY = 2.0
 many for each byte that memory brings it."""
 _REFERENCE_ITEMS = 256
 _GROWTH = (-0.25, 0.0, 0.25)
-"""Powers of b by which a model as served may grow slower or faster than its operators in a tight loop (as caches overflow)."""
+"""Powers of b by which a model as served may grow slower or faster (caches overflow) than its operators in a loop."""
 _POINTS = 40
 
 
@@ -98,7 +98,7 @@ class ServiceFit:
 def fit(
     b: NDArray[np.float64], seconds: NDArray[np.float64], columns: Sequence[Posynomial]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weights of 0 or more of ``columns`` that bring their sum closest to ``seconds`` in relative error, and the errors."""
+    """Weights of 0 or more with which ``columns`` add up to ``seconds`` at best, and the relative errors left."""
     matrix = np.stack([column(b) for column in columns], axis=1) / seconds[:, None]
     scale = matrix.max(axis=0)
     weights = nnls(matrix / scale, np.ones(len(b)))[0] / scale
@@ -161,10 +161,8 @@ def _checked(clock: Posynomial, memory: Posynomial, system: System, largest: int
 
 def _table(curve: LatencyCurve, largest: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Points evenly spaced on a logarithmic scale, half of them in the upper half where the work is."""
-    n = np.unique(
-        np.round(np.concatenate((np.geomspace(1, largest, _POINTS), np.linspace(largest / 8, largest, _POINTS))))
-    )
-    n = n[n >= 1].astype(np.int64)
+    points = np.concatenate((np.geomspace(1, largest, _POINTS), np.linspace(max(largest / 8, 1), largest, _POINTS)))
+    n = np.unique(np.round(points).astype(np.int64))
     return n.astype(float), curve.seconds_at(n)
 
 
@@ -192,7 +190,8 @@ def _operator_parts(model: str, device: str) -> tuple[Posynomial, Posynomial] | 
         clock.append((float(weights[0]), 0.0))
         if cost.terms:
             (memory if moves else clock).extend((float(weights[1]) * c, a) for c, a in cost.terms)
-    return tuple(Posynomial(tuple(t for t in _merged(part).terms if t[1] > 0)) for part in (clock, memory))
+    grows = [Posynomial(tuple(t for t in _merged(part).terms if t[1] > 0)) for part in (clock, memory)]
+    return grows[0], grows[1]
 
 
 def _cost(operators: tuple[object, ...]) -> tuple[Posynomial, bool]:

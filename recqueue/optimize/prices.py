@@ -44,8 +44,8 @@ class Price:
     qps_per_unit : float
         Queries per second for one more, by the relaxation.
     exact : tuple of float or None
-        Queries per second for each unit by the exact optimum: lost with less, gained with more; None when not asked for.
-        With less accelerators there may be none, which is nan.
+        Queries per second for each unit by the exact optimum: lost with less, gained with more; nan for fewer
+        accelerators, since the price is that of one more. None when not asked for.
     """
 
     resource: str
@@ -249,8 +249,8 @@ def _differences(scenario: Scenario, price: Price, exact_qps: float) -> tuple[fl
     step = 1 / price.amount if whole else STEP
     found = []
     for way in (-1, 1):
-        if whole and price.amount + way < 1 or way < 0 and price.resource == "accelerators":
-            found.append(float("nan"))  # the price of one more is compared with one more
+        if way < 0 and (price.resource == "accelerators" or (whole and price.amount < 2)):
+            found.append(float("nan"))
             continue
         other = optimum(changed(scenario, price.resource, 1 + way * step))
         found.append(way * (other - exact_qps) / (step * price.amount))

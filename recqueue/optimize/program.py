@@ -1,14 +1,14 @@
-r"""The geometric program of one choice of query sizes for the accelerator: what :mod:`recqueue.optimize.relaxation` solves.
+r"""The geometric program of one offload threshold: what :mod:`recqueue.optimize.relaxation` solves.
 
 Classes j of query sizes :math:`n_j` with probability :math:`p_j`; near ones are cut into :math:`X_j = n_j / b_j` pieces
 of :math:`b_j` items, far ones go whole to the accelerators. Variables, all positive: the rate :math:`\lambda`, piece
-sizes :math:`b_j`, and for each pool its utilization :math:`\rho`, idle share h and time scale :math:`\tau` of the wait; for each
-class the depth :math:`x_j` in the tail at which the bound lies and its late share :math:`l_j`. On k cores of speed v
-and bandwidth u, with S a posynomial (:mod:`recqueue.optimize.posynomial`),
+sizes :math:`b_j`, for each pool its utilization :math:`\rho`, idle share h and time scale :math:`\tau` of the wait, for
+each class the depth :math:`x_j` in the tail at which the bound lies and its late share :math:`l_j`. On k cores of speed
+v and bandwidth u, with S a posynomial (:mod:`recqueue.optimize.posynomial`),
 
 .. math::
 
-   \lambda \sum_j p_j w_j f_k / k \le \rho, \quad \rho + h \le 1, \quad \rho \le \rho_{max}, \quad w_j = X_j S(b_j; v, u)
+   \lambda \sum_j p_j w_j f_k / k \le \rho, \quad \rho + h \le 1, \quad \rho \le 0.98, \quad w_j = X_j S(b_j; v, u)
 
    \lambda f_k^2 \sum_j p_j w_j^2 (1 + c^2 / X_j) / (2 k^2 \rho h) \le \tau
 
@@ -18,12 +18,13 @@ and bandwidth u, with S a posynomial (:mod:`recqueue.optimize.posynomial`),
 
 The second line is the wait of one server k times as fast in heavy traffic, the third the wait for all pieces to start
 (half of a query's own are still ahead of its last) and their slowest noise, the fourth the exponential tail with the
-probability of waiting of M/M/\ :math:`\kappa` after Sakasegawa, :math:`\kappa = k E X / E X^2`. The accelerators have the same
-lines with whole queries.
+probability of waiting of M/M/\ :math:`\kappa` after Sakasegawa (1977), :math:`\kappa = k E X / E X^2`. The accelerators
+have the same lines with whole queries; wake-ups and a host that slows the accelerators add terms of the same form.
 
-Three functions are log-log *concave*, not convex: :math:`e^{-x}`, :math:`X - 1` and the slow-down f among busy cores. Each
-is replaced by the monomial that touches it at the last solution, which lies above a concave function, so a solution of the
-program keeps the promise of the model; solved again until nothing moves, its multipliers are those of the model itself.
+:math:`e^{-x}` and :math:`X - 1` are log-log *concave*. Each is replaced by the monomial that touches it at the last
+solution and lies above it elsewhere, so that a solution of the program keeps the promise of the model; so is the
+slow-down f among busy cores, which may bend either way. Solved again until nothing moves, its multipliers are those of
+the model, but for :math:`\kappa`, which stays as it is.
 """
 
 from __future__ import annotations
@@ -36,17 +37,19 @@ from numpy.typing import NDArray
 
 from recqueue.optimize.gp import GeometricProgram, Monomial, Optimum
 from recqueue.optimize.posynomial import ServiceFit
+from recqueue.profiles import NO_CONTENTION, Contention
 
 RESOURCES = ("sla", "cores", "cpu_speed", "bandwidth", "accelerator_speed", "accelerators", "late_share")
 """What has a price. Speeds and the bandwidth are multiples of what the machine has."""
 _Array = NDArray[np.float64]
 _ROUNDS = 12
+_HOPELESS = (0.8, 0.97)
 _STILL = 2e-5
 _ONE_PIECE = 1.02
 _SLOWEST_OF_4 = 1.03
-"""Mean of the largest of four standard normal numbers; how noise grows with the pieces of a query is taken from there."""
+"""Mean of the largest of four standard normal numbers, from which the growth of noise with pieces is taken."""
 _NOISE_AT_3, _NOISE_POWER = 2.7, 1.7
-r"""Square of the normal quantile with tail :math:`e^{-x}`: :math:`2.7 (x / 3)^{1.7}`, within 10 % for 2 <= x <= 5."""
+r"""Square of the normal quantile with tail :math:`e^{-x}`: :math:`2.7 (x / 3)^{1.7}`, z within 6 % for 2 <= x <= 5."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,12 +92,14 @@ class Question:
         The largest near class is late, always.
     saturation : float
         Largest utilization.
-    factors : numpy.ndarray
-        Slow-down of a core among 0, 1..k busy ones.
-    factor_power : float
-        Power of k by which the slow-down of all busy cores grows with their number.
+    contention : Contention
+        Slow-down of a core among busy ones.
     gap_scv : float
         Squared coefficient of variation of the gaps of arrivals.
+    wakeup_s : tuple of float
+        Seconds to wake an idle core, an idle accelerator.
+    host_slowdown : float
+        Share by which busy cores slow the accelerators.
     """
 
     near: Pool | None
@@ -105,9 +110,10 @@ class Question:
     late_share: float
     given_up: bool
     saturation: float
-    factors: _Array
-    factor_power: float
-    gap_scv: float
+    contention: Contention = NO_CONTENTION
+    gap_scv: float = 1.0
+    wakeup_s: tuple[float, float] = (0.0, 0.0)
+    host_slowdown: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -179,9 +185,11 @@ def program(question: Question, touch: Touch) -> GeometricProgram:
 def _cores(gp: GeometricProgram, q: Question, near: Pool, touch: Touch) -> list[Monomial]:
     """Constraints of the near classes; their part of the late share."""
     k, classes = near.servers, range(len(near.items))
-    slow = float(q.factors[-1]) / k**q.factor_power  # times cores ** factor_power
-    factor, power = _among(q.factors, touch.busy)
     pieces = touch.pieces
+    spent = near.probability * near.items
+    contention = q.contention.of_batch(float(spent @ (near.items / pieces)) / float(spent.sum()))
+    slow, slow_power = _among(contention, k, k)  # of all cores
+    factor, power = _among(contention, touch.busy, k)
     kappa = max(k * float(near.probability @ pieces) / float(near.probability @ pieces**2), 1.0)
     grows = np.log1p(near.cv * _SLOWEST_OF_4) / np.log(4.0)
     work: list[tuple[Mapping[str, float], float, float]] = []
@@ -196,23 +204,27 @@ def _cores(gp: GeometricProgram, q: Question, near: Pool, touch: Touch) -> list[
         if q.given_up and j == classes[-1]:
             continue
         alone = (factor * n**grows, {s: 1, b: -grows, "rho": power, "cores": power})
-        parts = [alone]
+        parts: list[Monomial] = [alone, (n * q.wakeup_s[0], {"idle": 1, b: -1})]
         if pieces[j] > _ONE_PIECE:  # X - 1 <= (x - 1) (X / x) ** (x / (x - 1)), where x pieces are the last solution
             more = min(pieces[j] / (pieces[j] - 1), 4.0)
             ahead = (pieces[j] - 1) * pieces[j] ** -more * n**more
-            parts.append((0.5 * slow * ahead, {s: 1, b: -more, "rho": 1, "cores": q.factor_power - 1}))
+            parts.append((0.5 * slow * ahead, {s: 1, b: -more, "rho": 1, "cores": slow_power - 1}))
         noise = (near.cv * factor * n**-0.25, {s: 1, b: 0.25, "rho": power, "cores": power})
         _deadline(gp, f"{j}", parts, noise, "rho", np.sqrt(2 * (kappa + 1)) - 1, float(touch.near_depth[j]))
-    load = [(p * n * slow, {**w, "rate": 1, "cores": q.factor_power - 1}) for (w, n, _), p in
+    load: list[Monomial] = [(p * n * slow, {**w, "rate": 1, "cores": slow_power - 1}) for (w, n, _), p in
             zip(work, near.probability.tolist(), strict=True)]  # fmt: skip
+    if q.wakeup_s[0]:
+        woken = [(p * n * q.wakeup_s[0], {w_: v for w_, v in w.items() if w_[0] == "b"}) for (w, n, _), p in
+                 zip(work, near.probability.tolist(), strict=True)]  # fmt: skip
+        load += [(c, {**w, "rate": 1, "cores": -1, "idle": 1}) for c, w in woken]
     square = [
         term
         for (w, n, items), p in zip(work, near.probability.tolist(), strict=True)
         for term in _squares(p * (n * slow) ** 2, w, near.cv, items)
     ]
-    wait = {"rate": 1.0, "cores": 2 * q.factor_power - 2, "rho": -1.0, "idle": -1.0, "scale": -1.0}
+    wait = {"rate": 1.0, "cores": 2 * slow_power - 2, "rho": -1.0, "idle": -1.0, "scale": -1.0}
     _pool(gp, "", load, [(touch.gaps[0] * c / 2, {**w, **wait}) for c, w in square], q.saturation)
-    gone = [(float(near.probability[-1]) / 1.0, {"late_share": -1.0})] if q.given_up else []
+    gone: list[Monomial] = [(float(near.probability[-1]), {"late_share": -1.0})] if q.given_up else []
     kept = classes[:-1] if q.given_up else classes
     return gone + [(float(near.probability[j]), {f"l{j}": 1, "late_share": -1}) for j in kept]
 
@@ -227,16 +239,23 @@ def _squares(factor: float, work: Mapping[str, float], cv: float, per_item: floa
 
 def _accelerators(gp: GeometricProgram, q: Question, far: Pool, touch: Touch) -> list[Monomial]:
     """Constraints of the far classes; their part of the late share."""
-    speed = {"accelerator_speed": -1.0}
     probability, seconds = far.probability.tolist(), q.far_service_s.tolist()
-    load = [(p * s, {"rate": 1, "accelerators": -1, **speed}) for p, s in zip(probability, seconds, strict=True)]
-    wait = {"rate": 1, "accelerators": -2, "accelerator_speed": -2, "far_rho": -1, "far_idle": -1, "far_scale": -1}
+    slowed: list[Monomial] = [(1.0, {"far_slow": -1, "accelerator_speed": -1})]
+    if q.near is not None and q.host_slowdown:
+        slowed.append((q.host_slowdown, {"rho": 1, "far_slow": -1, "accelerator_speed": -1}))
+    gp.at_most_one(slowed)  # far_slow: launches beside busy cores over launches beside idle ones
+    mean = sum(p * s for p, s in zip(probability, seconds, strict=True))
     square = sum(p * s**2 for p, s in zip(probability, seconds, strict=True)) * (1 + far.cv**2)
-    _pool(gp, "far_", [(sum(c for c, _ in load), load[0][1])], [(touch.gaps[1] * square / 2, wait)], q.saturation)
+    load: list[Monomial] = [(mean, {"rate": 1.0, "accelerators": -1.0, "far_slow": 1.0})]
+    if q.wakeup_s[1]:
+        load.append((q.wakeup_s[1] * sum(probability), {"rate": 1.0, "accelerators": -1.0, "far_idle": 1.0}))
+    wait = {"rate": 1, "accelerators": -2, "far_slow": 2, "far_rho": -1, "far_idle": -1, "far_scale": -1}
+    _pool(gp, "far_", load, [(touch.gaps[1] * square / 2, wait)], q.saturation)
     waits = np.sqrt(2 * (far.servers + 1)) - 1
     for j, s in enumerate(seconds):
-        noise = (far.cv * s, speed)
-        _deadline(gp, f"f{j}", [(s, speed)], noise, "far_rho", waits, float(touch.far_depth[j]), scale="far_scale")
+        parts: list[Monomial] = [(s, {"far_slow": 1}), (q.wakeup_s[1], {"far_idle": 1})]
+        noise = (far.cv * s, {"far_slow": 1})
+        _deadline(gp, f"f{j}", parts, noise, "far_rho", waits, float(touch.far_depth[j]), scale="far_scale")
     return [(p, {f"lf{j}": 1, "late_share": -1}) for j, p in enumerate(probability)]
 
 
@@ -269,11 +288,10 @@ def _deadline(
     gp.at_most_one([(float(np.exp(depth * np.log(depth) - depth)), {x: -depth, rho: float(waits), late: -1})])
 
 
-def _among(factors: _Array, busy: float) -> tuple[float, float]:
-    """Monomial (factor, power) in the number of busy cores that touches their slow-down."""
-    k = len(factors) - 1
-    low, high = max(busy * 0.9, 1.0), min(busy * 1.1, float(k))
-    ends = np.interp([low, busy, high], np.arange(1, k + 1), np.log(factors[1:]))
+def _among(contention: Contention, busy: float, cores: int) -> tuple[float, float]:
+    """Monomial (factor, power) in the number of busy cores that touches their slow-down, up to one core more."""
+    low, high = max(min(busy * 0.9, busy - 1), 1.0), min(max(busy * 1.1, busy + 1), cores + 1.0)
+    ends = np.log(contention.factor_at(np.array([low, busy, high])))
     power = float((ends[2] - ends[0]) / np.log(high / low)) if high > low else 0.0
     return float(np.exp(ends[1])) * busy**-power, power
 
@@ -289,16 +307,28 @@ def start(question: Question) -> Touch:
     )
 
 
-def solve(question: Question) -> Solution:
-    """Solve programs, each touching at the solution of the last, until the rate moves by less than 2e-5."""
+def solve(question: Question, *, worth: float = 0.0) -> Solution:
+    """Solve programs, each touching at the solution of the last, until the rate moves by less than 2e-5.
+
+    Parameters
+    ----------
+    question : Question
+        What is asked.
+    worth : float
+        A rate that another question has already; this one is given up when it falls short of it by more than 20 % at
+        first or 3 % later, which is more than moving the monomials brings.
+    """
     touch, found, rounds = start(question), 0.0, 0
     optimum: Optimum | None = None
-    for rounds in range(1, _ROUNDS + 1):
+    while rounds < _ROUNDS:
+        rounds += 1
         new = program(question, touch).maximize("rate")
         if new is None:
             break
         optimum, before, found = new, found, new.values["rate"]
         if before and abs(found / before - 1) < _STILL:
+            break
+        if found < worth * (_HOPELESS[0] if rounds == 1 else _HOPELESS[1]):
             break
         touch = _moved(question, touch, new.values)
     if optimum is None:

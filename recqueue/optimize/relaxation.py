@@ -1,9 +1,10 @@
 """The best policy as geometric programs, and what each resource is worth.
 
-The exact search evaluates thousands of policies of whole numbers one by one. Here piece sizes are real, a piece size may
-differ from one query size to the next, and the queue is :mod:`recqueue.optimize.program`'s; in return the optimum comes
-with multipliers: what one more millisecond, core or GB/s would bring. One program for each offload threshold that could
-still be the best, the thresholds in the order of the rates at which they saturate.
+The exact search evaluates policies of whole numbers one by one. Here piece sizes are real and may differ from one query
+size to the next, and the queue is that of :mod:`recqueue.optimize.program`; in return the optimum comes with
+multipliers: what one more millisecond, core or GB/s would bring. One program for each offload threshold that could
+still be the best, in the order of the rates at which they saturate. Queries that share a launch are not in it: its
+policies fuse nothing.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def classes(sizes: QuerySizes, most: int = MOST_CLASSES) -> Classes:
         group = np.unique(np.minimum((weight - 1e-12) * most, most - 1).astype(np.int64), return_inverse=True)[1]
     else:
         group = np.arange(len(n))
-    probability = np.bincount(group, p)
+    probability = np.asarray(np.bincount(group, p), dtype=float)
     first = np.flatnonzero(np.diff(group, prepend=-1))
     return Classes(smallest=n[first], items=np.bincount(group, p * n) / probability, probability=probability)
 
@@ -123,16 +124,11 @@ def relax(scenario: Scenario, costs: Costs | None = None, *, accelerators: int |
     Raises
     ------
     InputError
-        When the accelerators fuse queries, or sub-requests do not wait in one central queue: no program is known.
+        When sub-requests do not wait in one central queue: no program is known.
     """
     started = time.perf_counter()
     scenario = replace(scenario, policy=None, qps=None)
     device = scenario.system.accelerator
-    if device is not None and device.max_fused_queries > 1:
-        raise InputError(
-            f"relaxation: accelerator.max_fused_queries {device.max_fused_queries}; the geometric program knows one "
-            "query at a time, so use 1"
-        )
     if device is not None and accelerators is not None:
         device = replace(device, count=accelerators)
         scenario = replace(scenario, system=replace(scenario.system, accelerator=device))
@@ -143,7 +139,7 @@ def relax(scenario: Scenario, costs: Costs | None = None, *, accelerators: int |
     for bound, threshold, question in sorted(_questions(scenario, costs, fitted), key=lambda q: -q[0]):
         if best is not None and bound <= best[0].qps * (1 + 1e-4):
             break
-        solution = solve(question)
+        solution = solve(question, worth=best[0].qps if best else 0.0)
         programs += solution.rounds
         if best is None or solution.qps > best[0].qps:
             best = solution, threshold
@@ -167,8 +163,6 @@ def _questions(scenario: Scenario, costs: Costs, fitted: ServiceFit) -> Iterator
     """Rate at which it saturates, threshold and program of each set of classes that could be offloaded."""
     system, device, joined = scenario.system, scenario.system.accelerator, classes(scenario.sizes)
     k, late = system.cores, 1 - scenario.sla.percentile / 100
-    factors = system.contention.factor_at(np.arange(k + 1, dtype=float))
-    around = np.log(system.contention.factor_at(np.array([max(k - 1.0, 1.0), k + 1.0])))
     sizes = np.arange(len(costs.accelerator_s))
     for j in range(len(joined.items) + 1) if device else (len(joined.items),):
         near_p, far_p = joined.probability[:j], joined.probability[j:]
@@ -185,9 +179,10 @@ def _questions(scenario: Scenario, costs: Costs, fitted: ServiceFit) -> Iterator
             late_share=late,
             given_up=False,
             saturation=CLOSEST_TO_SATURATION,
-            factors=factors,
-            factor_power=float((around[1] - around[0]) / np.log((k + 1) / max(k - 1, 1))) if k > 1 else 0.0,
+            contention=system.contention,
             gap_scv=index_of_dispersion(scenario.arrivals, 1.0),
+            wakeup_s=(system.wakeup_s, device.wakeup_s if device else 0.0),
+            host_slowdown=device.host_slowdown if device else 0.0,
         )
         threshold = int(joined.smallest[j]) if far is not None else None
         bound = _saturates(question)
@@ -201,8 +196,9 @@ def _saturates(q: Question) -> float:
     limits = []
     if q.near is not None:
         least = [float(np.min(n * q.service(b) / b)) for n in q.near.items for b in [np.geomspace(1, n, 64)]]
-        work = float(q.near.probability @ np.array(least)) * float(q.factors[-1])
-        limits.append(q.saturation * q.near.servers / work)
+        k, known = q.near.servers, (1.0, *q.contention.items)
+        slow = min(float(q.contention.of_batch(b).factor_at(k)) for b in known)
+        limits.append(q.saturation * k / (float(q.near.probability @ np.array(least)) * slow))
     if q.far is not None:
         limits.append(q.saturation * q.far.servers / float(q.far.probability @ q.far_service_s))
     return min(limits)
@@ -211,7 +207,7 @@ def _saturates(q: Question) -> float:
 def _rounded(
     scenario: Scenario, costs: Costs, solution: Solution, threshold: int | None
 ) -> tuple[Policy | None, float, int]:
-    """Best of the policies of whole numbers next to a solution by the exact formulas, its rate, and how many there were.
+    """Best policy of whole numbers next to a solution by the exact formulas, its rate, and how many were tried.
 
     A batch size that splits a query size that occurs evenly wastes nothing, so those next to the real one are tried.
     """
@@ -226,9 +222,11 @@ def _rounded(
         even = {-(-int(i) // m) for i in near for m in {max(int(i / wanted), 1), int(i / wanted) + 1}}
         even |= {min(max(round(wanted), 1), int(near[-1])), int(near[-1])}
         batch_sizes = sorted(even, key=lambda b: (abs(np.log(b / wanted)), b))[:_ROUNDINGS]
+    device = scenario.system.accelerator
+    fused = 1 if threshold is not None and device is not None and device.max_fused_queries > 1 else None
     best, rate = None, 0.0
     for batch in batch_sizes:
-        policy = Policy(int(batch), threshold)
+        policy = Policy(int(batch), threshold, fused)
         found = largest_rate(scenario, policy, costs)
         if found > rate:
             best, rate = policy, found
