@@ -7,8 +7,9 @@ from typing import Any
 
 from rich.table import Table
 
+from recqueue.cli.advice import rate
 from recqueue.cli.records import policy_record
-from recqueue.cli.report import _grid, _screen, rate
+from recqueue.cli.report import _grid, _screen
 from recqueue.optimize.prices import NEGLIGIBLE, Price, ShadowPrices
 
 NAMES = {

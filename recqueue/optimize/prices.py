@@ -16,6 +16,7 @@ import numpy as np
 from recqueue import profiles
 from recqueue.analysis.pools import Costs
 from recqueue.errors import InputError
+from recqueue.optimize import changes
 from recqueue.optimize.posynomial import ServiceFit, service_fit
 from recqueue.optimize.relaxation import Relaxation, relax
 from recqueue.profiles import LatencyCurve
@@ -206,35 +207,28 @@ def changed(scenario: Scenario, resource: str, factor: float) -> Scenario:
     InputError
         When there is no such resource.
     """
-    system, sla = scenario.system, scenario.sla
-    device = system.accelerator
-    if resource == "sla":
-        return replace(scenario, sla=replace(sla, latency_s=sla.latency_s * factor))
-    if resource == "late_share":
-        return replace(scenario, sla=replace(sla, percentile=100 - (100 - sla.percentile) * factor))
-    if resource == "cores":
-        system = replace(system, cores=round(system.cores * factor))
-    elif resource == "cpu_speed":
-        # The clock speeds up what is not memory traffic.
-        fitted = service_fit(system, scenario.model, scenario.sizes.max_items)
-        shares = 1 - fitted.memory_share(np.asarray(system.service.items, dtype=float))
-        system = replace(
-            system,
-            service=_faster(system.service, shares.tolist(), factor),
-            dispatch_overhead_s=system.dispatch_overhead_s / factor,
-        )
-    elif resource == "bandwidth":
-        fitted = service_fit(system, scenario.model, scenario.sizes.max_items)
-        shares = fitted.memory_share(np.asarray(system.service.items, dtype=float))
-        system = replace(system, service=_faster(system.service, shares.tolist(), factor))
-    elif resource == "accelerator_speed" and device is not None:
-        whole = [1.0] * len(device.service.items)
-        system = replace(system, accelerator=replace(device, service=_faster(device.service, whole, factor)))
-    elif resource == "accelerators" and device is not None:
-        system = replace(system, accelerator=replace(device, count=round(device.count * factor)))
-    else:
-        raise InputError(f"price: no resource {resource!r} here")
-    return replace(scenario, system=system)
+    system, sla, device = scenario.system, scenario.sla, scenario.system.accelerator
+    match resource:
+        case "sla":
+            return changes.sla_latency(scenario, sla.latency_s * factor)
+        case "late_share":
+            return changes.sla_percentile(scenario, 100 - (100 - sla.percentile) * factor)
+        case "cores":
+            return changes.cores(scenario, round(system.cores * factor))
+        case "cpu_speed" | "bandwidth":
+            fitted = service_fit(system, scenario.model, scenario.sizes.max_items)
+            memory = fitted.memory_share(np.asarray(system.service.items, dtype=float))
+            # What is not memory traffic goes with the clock.
+            shares, overhead = (1 - memory, factor) if resource == "cpu_speed" else (memory, 1.0)
+            service = _faster(system.service, shares.tolist(), factor)
+            overhead_s = system.dispatch_overhead_s / overhead
+            return replace(scenario, system=replace(system, service=service, dispatch_overhead_s=overhead_s))
+        case "accelerator_speed" if device is not None:
+            return changes.accelerator_speed(scenario, factor)
+        case "accelerators" if device is not None:
+            return changes.accelerators(scenario, round(device.count * factor))
+        case _:
+            raise InputError(f"price: no resource {resource!r} here")
 
 
 def _faster(curve: LatencyCurve, shares: list[float], factor: float) -> LatencyCurve:
