@@ -183,7 +183,7 @@ def contention_spread(
     found = np.minimum(np.arange(cores + 1) + 1, cores)
     centre = float(p @ found)
     j = found[np.minimum(np.searchsorted(np.cumsum(p), LEVELS), cores)]
-    others = np.clip(centre + np.sqrt(2 / np.e * peakedness) * (j - centre), 1, cores)
+    others = np.clip(centre + np.sqrt(2 * np.exp(-1.0) * peakedness) * (j - centre), 1, cores)
     return contention.factor_at(np.minimum(others + positions[:, None] - 1.0, cores))
 
 
