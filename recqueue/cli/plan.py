@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -69,7 +71,11 @@ def plan(
     from recqueue.optimize.plan import plan as run
 
     question = load_plan(fleet, overrides=_overrides(settings))
-    found = run(question, known=_columns(question, kept, workers), gap=gap, time_limit_s=time_limit)
+    begin = time.perf_counter()
+    columns = _columns(question, kept, workers)
+    took = time.perf_counter() - begin
+    found = run(question, known=columns, verify=verify, seed=seed, gap=gap, time_limit_s=time_limit)
+    found = replace(found, seconds={**found.seconds, "columns": took})
     if as_json:
         from recqueue.cli.plan_record import plan_record
         from recqueue.cli.records import dumps

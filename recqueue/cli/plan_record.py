@@ -35,7 +35,7 @@ def plan_record(p: Plan) -> dict[str, Any]:
                 "name": d.name,
                 "model": d.model,
                 "sla": {"percentile": d.sla.percentile, "latency_s": d.sla.latency_s},
-                "margin": p.margin[d.name],
+                "reliance": p.reliance[d.name],
                 "demand_qps": demand[i],
                 "capacity_qps": sum((c.qps * n for c, n in p.machines_of(d.name)), 0.0 * demand[i]),
                 "machines": [{**column_record(c), "count": n} for c, n in p.machines_of(d.name)],

@@ -101,12 +101,12 @@ def _hours(p: Plan) -> Table:
 
 def _hourly(p: Plan, h: int) -> tuple[float, float | None]:
     """USD of the machines that are on in an hour, and their provisioned power."""
-    from recqueue.optimize.plan import machine_hour, planned_watts
+    from recqueue.optimize.plan_terms import machine_hour, planned_watts
 
     assert p.counts is not None
     used = [(c, int(p.counts[i, h])) for i, c in enumerate(p.columns) if p.counts[i, h]]
-    usd = sum(n * machine_hour(p.question, c, p.margin[c.model]) for c, n in used)
-    watts = [planned_watts(c, p.margin[c.model]) for c, _ in used]
+    usd = sum(n * machine_hour(p.question, c) for c, n in used)
+    watts = [planned_watts(p.question, c) for c, _ in used]
     known = [w for w in watts if w is not None]
     kw = sum(n * w for w, (_, n) in zip(known, used, strict=True)) / 1e3 if len(known) == len(watts) else None
     return usd, kw
@@ -180,9 +180,9 @@ def _rules(q: PlanQuestion) -> str:
 def _how(p: Plan) -> list[tuple[str, str | Text]]:
     q = p.question
     rows: list[tuple[str, str | Text]] = [("rules", _rules(q))]
-    raised = [f"{m} {100 * x:.3g} %" for m, x in p.margin.items() if x > q.safety.margin]
-    if raised:
-        rows.append(("margins", f"raised where the simulator did not confirm the formulas: {', '.join(raised)}"))
+    less = [f"{100 * x:.3g} % for {m}" for m, x in p.reliance.items() if x < 1]
+    if less:
+        rows.append(("relied on", f"of the rates by formula, as the simulator did not confirm all: {', '.join(less)}"))
     for s in p.scarce:
         worth = "" if not s.worth else f"; one more would save about {s.worth:.3g} {UNIT[q.objective]}"
         rows.append(("binds", f"every {s.machine} is in use in hours {', '.join(map(str, s.hours))} (*){worth}"))

@@ -184,7 +184,7 @@ class PlanVerification:
     checks : tuple of HourCheck
         Of the final plan.
     steps_back : mapping
-        Model -> how often its margin was raised because the simulator did not confirm the plan.
+        Model -> how often less of it was relied on because the simulator did not confirm the plan.
     queries : int
         Simulated in all.
     """
@@ -207,8 +207,9 @@ class Plan:
         What one machine can be used for.
     counts : numpy.ndarray or None
         Machines used as each column in each hour, shape ``(columns, hours)``; None when there is no plan.
-    margin : mapping
-        Model -> margin planned with; above the one asked for where the simulator made the plan step back.
+    reliance : mapping
+        Model -> share of the rates by formula that is relied on (the columns hold that share): below 1 where the
+        simulator made the plan step back.
     totals : Totals or None
         What it comes to.
     switched : numpy.ndarray or None
@@ -232,7 +233,7 @@ class Plan:
     question: PlanQuestion
     columns: tuple[Column, ...]
     counts: NDArray[np.int64] | None
-    margin: Mapping[str, float]
+    reliance: Mapping[str, float]
     totals: Totals | None
     switched: NDArray[np.int64] | None
     value: float
