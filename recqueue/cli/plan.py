@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Seconds for choosing the machines.",
 )
+@click.option("--queries", type=click.IntRange(min=10_000), default=400_000, show_default=True, help="Of one hour.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the simulations.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes, instead of one for each core.")
 @click.option(
@@ -53,6 +54,7 @@ def plan(
     settings: tuple[str, ...],
     gap: float,
     time_limit: float,
+    queries: int,
     seed: int,
     workers: int | None,
     kept: str | None,
@@ -74,7 +76,7 @@ def plan(
     begin = time.perf_counter()
     columns = _columns(question, kept, workers)
     took = time.perf_counter() - begin
-    found = run(question, known=columns, verify=verify, seed=seed, gap=gap, time_limit_s=time_limit)
+    found = run(question, known=columns, verify=verify, queries=queries, seed=seed, gap=gap, time_limit_s=time_limit)
     found = replace(found, seconds={**found.seconds, "columns": took})
     if as_json:
         from recqueue.cli.plan_record import plan_record

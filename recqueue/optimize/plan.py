@@ -20,6 +20,8 @@ from recqueue.serving import PlanQuestion
 
 GAP = 1e-3
 """The objective is proven to be within this share of the least."""
+QUERIES = 400_000
+"""Queries of a first look at an hour, over all replications."""
 TIME_LIMIT_S = 60.0
 """Seconds for one choice of machines."""
 _FIRST_STEP, _LARGEST_STEP, _MOST_STEPS = 0.01, 0.04, 8
@@ -31,6 +33,7 @@ def plan(
     *,
     known: Sequence[Column] | None = None,
     verify: bool = False,
+    queries: int = QUERIES,
     seed: int = 0,
     gap: float = GAP,
     time_limit_s: float = TIME_LIMIT_S,
@@ -50,6 +53,8 @@ def plan(
         What one machine carries; worked out (``plan_columns.columns``) by default.
     verify : bool
         Simulate the telling hours of every model, with all machines and with some lost.
+    queries : int
+        Queries in a first look at an hour; up to two larger ones follow where that does not decide.
     seed : int
         Of the simulations.
     gap : float
@@ -86,7 +91,7 @@ def plan(
     if verify:
         from recqueue.optimize.plan_verify import Witness  # loads numba
 
-        witness = Witness(question, seed)
+        witness = Witness(question, seed, queries)
     while True:
         kept = useful(question, [relied_on(c, reliance[c.model]) for c in found])
         instance = instance_of(question, kept)

@@ -80,7 +80,8 @@ def totals_of(question: PlanQuestion, kept: Sequence[Column], counts: Ints, swit
     cost = sum(machine_hour(question, c) * int(n) for c, n in zip(kept, on, strict=True))
     machines = 0
     for m in question.machines:
-        owned = int(sum(counts[i] for i, c in enumerate(kept) if c.machine == m.name).max()) if len(kept) else 0
+        mine = np.array([c.machine == m.name for c in kept])
+        owned = int(counts[mine].sum(axis=0).max())
         machines += owned
         cost += owned * m.capital_usd_per_h * question.hours
     provisioned = expected = peak = None
@@ -93,7 +94,7 @@ def totals_of(question: PlanQuestion, kept: Sequence[Column], counts: Ints, swit
         np.add.at(carried, place, np.array([c.qps for c in kept])[:, None] * counts)
         share = np.divide(hourly, carried, out=np.zeros_like(hourly), where=carried > 0)
         expected = sum(
-            float(n) * (c.watts(c.qps * float(share[m, h])) or 0.0) / 1e3
+            int(n) * (c.watts(c.qps * float(share[m, h])) or 0.0) / 1e3
             for c, m, row in zip(kept, place, counts, strict=True)
             for h, n in enumerate(row)
             if n
@@ -103,6 +104,6 @@ def totals_of(question: PlanQuestion, kept: Sequence[Column], counts: Ints, swit
         machines=machines,
         machine_hours=int(counts.sum()),
         provisioned_kwh=provisioned,
-        expected_kwh=expected,
+        expected_kwh=None if expected is None else float(expected),
         peak_power_w=peak,
     )

@@ -14,8 +14,6 @@ from recqueue.serving import Day, Demand, Fleet, FleetPerformance, MachineGroup,
 from recqueue.serving.performance import Verdict
 from recqueue.simulate import simulate_fleet
 
-QUERIES = 400_000
-"""Queries of a first look at an hour, over all replications."""
 _LARGER = 5
 """Each further look is so many times larger; it uses other random numbers and replaces the one before."""
 _LOOKS = 3
@@ -40,7 +38,7 @@ class Witness:
 
     question: PlanQuestion
     seed: int
-    queries: int = QUERIES
+    queries: int
     _seen: dict[tuple[object, ...], HourCheck] = field(default_factory=dict, repr=False)
 
     @property
