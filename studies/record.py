@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,21 @@ RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parents[1] / "docs"
 
 
+def versions() -> dict[str, str]:
+    """Of Python and of what the numbers depend on."""
+    return {"python": platform.python_version(), **{n: _version(n) for n in ("recqueue", "numpy", "scipy", "numba")}}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from a checkout
+        return "not installed"
+
+
 def save_record(file: Path, command: str, **facts: Any) -> None:
     """Write ``facts`` to a JSON file with the command, the versions and the number of CPUs."""
-    packages = {name: version(name) for name in ("recqueue", "numpy", "scipy", "numba")}
-    versions = {"python": platform.python_version(), **packages}
-    record = {"command": command, "versions": versions, "cpus": os.cpu_count(), **facts}
+    record = {"command": command, "versions": versions(), "cpus": os.cpu_count(), **facts}
     file.write_text(json.dumps(record, indent=2) + "\n")
 
 
