@@ -172,7 +172,7 @@ def picture(lines: Mapping[str, Line], file: Path) -> None:
     }
     effort["our verification"] = [line["answer"]["verification_sub_requests"] for line in all_]
     effort["exhaustive"] = [e["sub_requests"] + e["long_sub_requests"] for e in (line["exhaustive"] for line in all_)]
-    for i, (label, counts) in enumerate(effort.items()):
+    for i, counts in enumerate(effort.values()):
         right.plot(counts, np.full(len(counts), i) + np.linspace(-0.25, 0.25, len(counts)), ".", ms=4, color="C0")
         right.plot(np.median(counts), i, "k|", ms=16)
     right.set(xscale="log", xlabel="sub-requests simulated in a case (ours to find the policy: none)")
