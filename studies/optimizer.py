@@ -95,11 +95,11 @@ def run(case: Case) -> dict[str, Any]:
         "accelerator": case.accelerator,
     }
     line["sla_ms"] = scenario.sla.latency_s * 1e3
-    formula = optimize(scenario, verify=False)
+    formula = optimize(scenario, verify=False, sensitivity="none")
     line["feasible"] = formula.policy is not None
     if formula.policy is None:
         return line | {"reason": formula.reason}
-    found = optimize(scenario, seed=SEED)
+    found = optimize(scenario, seed=SEED, sensitivity="none")
     assert found.verification is not None
     line["formula"] = {
         "policy": knobs(formula.policy),

@@ -13,8 +13,10 @@ from recqueue.errors import InputError
 from recqueue.serving.policy import Policy
 from recqueue.serving.scenario import Scenario
 from recqueue.simulate.event_loop import PULL, RANDOM, SHORTEST
+from recqueue.simulate.replication import typical_batch
 from recqueue.simulate.server_loop import (
     ASKS,
+    COUNTS,
     DEVICE_WAITING,
     FREE,
     FULL,
@@ -94,9 +96,9 @@ class LiveServer:
         self._last_s = 0.0
         self._sizes = QueryItems(scenario.sizes, streams.sizes)
         self._items, self._gap_s = np.empty(0, np.int64), np.empty(0)
-        device_cv = system.accelerator.service.cv if system.accelerator else 0.0
-        self._noise = ServiceNoise(system.service.cv, streams.service_cpu)
-        self._device_noise = ServiceNoise(device_cv, streams.service_accelerator)
+        near, far = system.service, system.accelerator.service if system.accelerator else system.service
+        self._noise = ServiceNoise(near.cv, streams.service_cpu, near.noise)
+        self._device_noise = ServiceNoise(far.cv, streams.service_accelerator, far.noise)
         self._draw = streams.dispatch
         self._has_read = False
         self._room = {"central": 1, "prefetch": 1 + system.prefetch}.get(system.dispatch, np.iinfo(np.int64).max)
@@ -113,18 +115,22 @@ class LiveServer:
         core_s = system.service.seconds_at(np.arange(1, batch + 1)) + system.dispatch_overhead_s
         launch = np.arange(min(threshold, largest), device.max_fused_queries * largest + 1) if device else np.arange(0)
         launch_s = device.service.seconds_at(launch) if device else np.empty(0)
+        contention = system.contention.of_batch(typical_batch(self.scenario, policy))
         self.policy = policy
         self._knobs = Knobs(
             batch_size=batch,
             threshold=threshold if device else largest + 1,
             service_s=np.concatenate(([0.0], core_s)),
-            slowdown=np.concatenate(([1.0], system.contention.factor_at(np.arange(1, system.cores + 1, dtype=float)))),
+            slowdown=np.concatenate(([1.0], contention.factor_at(np.arange(1, system.cores + 1, dtype=float)))),
             mode=self._mode,
             room=self._room,
+            wakeup_s=system.wakeup_s,
             launch_s=np.concatenate((np.zeros(int(launch[0]) if device else 0), launch_s)),
             fused_query_s=device.fused_query_s if device else 0.0,
             most_queries=device.max_fused_queries if device else 1,
             wait_s=device.fusion_wait_s if device else 0.0,
+            device_wakeup_s=device.wakeup_s if device else 0.0,
+            host_slowdown=device.host_slowdown if device else 0.0,
         )
 
     def _idle(self, window: int, queue: int, accelerator_queue: int) -> Live:
@@ -134,7 +140,7 @@ class LiveServer:
         count, most = (device.count, device.max_fused_queries) if device else (1, 1)
         own = min(self._room, queue + 1)
         slots = queue + accelerator_queue + cores * own + count * most + 1
-        counts = np.zeros(14, np.int64)
+        counts = np.zeros(COUNTS, np.int64)
         counts[LINED], counts[FREE] = cores, 0
         return Live(
             clock=np.zeros(3),

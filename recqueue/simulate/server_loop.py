@@ -22,13 +22,28 @@ from recqueue.simulate.heap import sift_down, sift_up
 
 NOW, WORK, NEXT = range(3)
 """Places in :attr:`Live.clock`: time, work done at the speed of one busy core, when the generator wakes up."""
-BUSY, HEAD, WAITING, LINE, LINED, FREE, SLOT, LEFT, DEVICE_HEAD, DEVICE_WAITING, FULL, FILLED, SERVED, ISSUED = range(
-    14
-)
-"""Places in :attr:`Live.counts`: running sub-requests; head and length of the shared queue (without one: sub-requests
-in private queues); head and length of the line of cores; first unused slot; slot and items left of the query that is
-being put; head and length of the queue of the accelerators; full windows and latencies in the next one; sub-requests
-and launched queries that have ended; queries issued."""
+(
+    BUSY,
+    HEAD,
+    WAITING,
+    LINE,
+    LINED,
+    FREE,
+    SLOT,
+    LEFT,
+    DEVICE_HEAD,
+    DEVICE_WAITING,
+    FULL,
+    FILLED,
+    SERVED,
+    ISSUED,
+    WARM,
+    COUNTS,
+) = range(16)
+"""Places in :attr:`Live.counts`, and how many: running sub-requests; head and length of the shared queue (without one:
+sub-requests in private queues); head and length of the line of cores; first unused slot; slot and items left of the
+query that is being put; head and length of the queue of the accelerators; full windows and latencies in the next one;
+sub-requests and launched queries that have ended; queries issued; core that was freed just now, -1 for none."""
 ASKS, HUNGRY, PAUSED = range(3)
 """Why the loop handed back: a full window was found, inputs are used up, the time is reached."""
 IN_TURN = SHORTEST + 1
@@ -71,10 +86,13 @@ class Knobs(NamedTuple):
     slowdown: NDArray[np.float64]  # with 0, 1, ... cores busy
     mode: int
     room: int
+    wakeup_s: float  # further work on an idle core
     launch_s: NDArray[np.float64]  # of 0, 1, ... items
     fused_query_s: float
     most_queries: int
     wait_s: float
+    device_wakeup_s: float  # further time on an idle accelerator
+    host_slowdown: float  # of launches with all cores busy
 
 
 @njit(cache=True, nogil=True)
@@ -103,10 +121,11 @@ def _start(s: Live, core: int, slot: int, service_s: float) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _hand(s: Live, core: int, slot: int, service_s: float) -> None:
+def _hand(s: Live, k: Knobs, core: int, slot: int, service_s: float) -> None:
     """Give a sub-request to a core, which starts it or keeps it for later."""
     if s.held[core] == 0:
-        _start(s, core, slot, service_s)
+        wakeup_s = 0.0 if core == s.counts[WARM] else k.wakeup_s
+        _start(s, core, slot, service_s + wakeup_s / k.slowdown[s.counts[BUSY] + 1])
     else:
         at = (s.own_head[core] + s.held[core] - 1) % s.own.shape[1]
         s.own[core, at], s.own_s[core, at] = slot, service_s
@@ -118,6 +137,7 @@ def _freed(s: Live, k: Knobs) -> None:
     """A core completes what it runs."""
     counts = s.counts
     core = s.tag[0]
+    counts[WARM] = core
     counts[BUSY] -= 1
     sift_down(s.key, s.tag, counts[BUSY], s.key[counts[BUSY]], s.tag[counts[BUSY]])
     _ended(s, s.running[core])
@@ -143,7 +163,7 @@ def _pull(s: Live, k: Knobs) -> None:
         counts[LINED] -= 1
         counts[HEAD] = (at + 1) % len(s.shared)
         counts[WAITING] -= 1
-        _hand(s, core, s.shared[at], s.shared_s[at])
+        _hand(s, k, core, s.shared[at], s.shared_s[at])
         if s.held[core] < k.room:
             s.line[(counts[LINE] + counts[LINED]) % len(s.line)] = core
             counts[LINED] += 1
@@ -180,6 +200,8 @@ def _launch(s: Live, k: Knobs, factor: float) -> None:
         if np.isinf(s.device_end_s[d]) and (device < 0 or s.device_free_s[d] < s.device_free_s[device]):
             device = d
     count, items = min(counts[DEVICE_WAITING], k.most_queries), 0
+    first = s.device_queue[counts[DEVICE_HEAD]]
+    wakeup_s = k.device_wakeup_s if s.device_free_s[device] <= s.arrival_s[first] else 0.0
     for i in range(count):
         at = counts[DEVICE_HEAD]
         s.launched[device, i] = s.device_queue[at]
@@ -187,7 +209,8 @@ def _launch(s: Live, k: Knobs, factor: float) -> None:
         counts[DEVICE_HEAD] = (at + 1) % len(s.device_queue)
     counts[DEVICE_WAITING] -= count
     s.launched_count[device] = count
-    s.device_end_s[device] = s.clock[NOW] + (k.launch_s[items] + (count - 1) * k.fused_query_s) * factor
+    factor *= 1 + k.host_slowdown * counts[BUSY] / len(s.held)
+    s.device_end_s[device] = s.clock[NOW] + (k.launch_s[items] + (count - 1) * k.fused_query_s) * factor + wakeup_s
 
 
 @njit(cache=True, nogil=True)
@@ -240,6 +263,7 @@ def run_live(
             return PAUSED, issued, put, launches
         clock[WORK] = s.key[0] if core_s == at else clock[WORK] + (at - clock[NOW]) / k.slowdown[busy]
         clock[NOW] = at
+        counts[WARM] = -1
         if core_s == at:
             _freed(s, k)
         elif device_s == at:
@@ -297,7 +321,7 @@ def run_live(
                         core = counts[LINE]
                         counts[LINE] = (core + 1) % cores
                     counts[WAITING] += s.held[core] > 0
-                    _hand(s, core, slot, service)
+                    _hand(s, k, core, slot, service)
                 put += 1
                 counts[LEFT] -= size
             if counts[LEFT] == 0:

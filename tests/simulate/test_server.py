@@ -57,28 +57,29 @@ def latencies(server, queries):
             ),
             id="fusion",
         ),
+        pytest.param(scenario({"wakeup_s": 0.002, "host_slowdown": 0.5}, wakeup_s=0.004), id="waking up"),
         pytest.param(scenario(arrivals=renewal_arrivals(3.0)), id="renewal"),
         pytest.param(scenario(arrivals=mmpp_arrivals([1, 3], [[0, 5], [5, 0]])), id="mmpp"),
     ],
 )
 def test_a_server_that_nobody_steers_has_the_law_of_the_ordinary_simulator(s):
-    policy, each = POLICY, 6000
+    policy, each = POLICY, 4000
     rate = 0.6 / max(offered_load(s, policy, 1.0))
 
     def quantities(latency):
         return [latency.mean(), *np.percentile(latency, [50, 95])]
 
-    ordinary = [quantities(run_once(s, policy, rate, each, streams).latency_s) for streams in spawn(1, 12)]
+    ordinary = [quantities(run_once(s, policy, rate, each, streams).latency_s) for streams in spawn(1, 8)]
     steered = []
-    for streams in spawn(2, 12):
+    for streams in spawn(2, 8):
         server = LiveServer(s, policy, rate, streams, queue=20_000, accelerator_queue=5000)
-        latencies(server, 1500)
+        latencies(server, 1000)
         steered.append(quantities(latencies(server, each)))
     a, b = np.log(ordinary), np.log(steered)
-    error = np.sqrt((a.var(axis=0, ddof=1) + b.var(axis=0, ddof=1)) / 12)
-    # 27 comparisons at a level of 0.1 % each: one false alarm in 40 sets of seeds; these seeds raise none
-    assert np.all(np.abs(a.mean(axis=0) - b.mean(axis=0)) < stdtrit(22, 0.9995) * error)
-    assert np.all(error[:2] < 0.06)  # narrow enough to see a few per cent
+    error = np.sqrt((a.var(axis=0, ddof=1) + b.var(axis=0, ddof=1)) / 8)
+    # 30 comparisons at a level of 0.1 % each: one false alarm in 33 sets of seeds; these seeds raise none
+    assert np.all(np.abs(a.mean(axis=0) - b.mean(axis=0)) < stdtrit(14, 0.9995) * error)
+    assert np.all(error[:2] < 0.08)  # narrow enough to see a few per cent
 
 
 def test_same_seed_same_windows_and_another_seed_others():
