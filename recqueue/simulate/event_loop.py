@@ -90,7 +90,7 @@ def idle_cores(cores: int) -> Cores:
 
 
 @njit(cache=True, nogil=True)
-def _shortest(held: NDArray[np.int64], draw: float) -> int:
+def shortest(held: NDArray[np.int64], draw: float) -> int:
     """Core that holds fewest sub-requests; of several, the draw in [0, 1) picks one."""
     fewest, ties = held[0], 0
     for core in range(1, len(held)):
@@ -207,7 +207,7 @@ def run_cores(
                 elif mode == RANDOM:
                     core = int(draws[number] * cores)
                 else:
-                    core = _shortest(held, draws[number])
+                    core = shortest(held, draws[number])
                 number += 1
                 left -= size
                 if left == 0:

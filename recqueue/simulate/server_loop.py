@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from recqueue.simulate.event_loop import PULL, RANDOM, SHORTEST
+from recqueue.simulate.event_loop import PULL, RANDOM, SHORTEST, shortest
 from recqueue.simulate.heap import sift_down, sift_up
 
 NOW, WORK, NEXT = range(3)
@@ -170,22 +170,30 @@ def _pull(s: Live, k: Knobs) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _shortest(held: NDArray[np.int64], draw: float) -> int:
-    """Core that holds fewest sub-requests; of several, the draw in [0, 1) picks one."""
-    fewest = held.min()
-    among = int(draw * np.sum(held == fewest))
-    core = 0
-    while held[core] != fewest or among > 0:
-        among -= held[core] == fewest
-        core += 1
-    return core
+def _first_device(s: Live) -> int:
+    """Accelerator whose launch ends first (of equals, the first); idle ones never end."""
+    device = 0
+    for d in range(1, len(s.device_end_s)):
+        if s.device_end_s[d] < s.device_end_s[device]:
+            device = d
+    return device
+
+
+@njit(cache=True, nogil=True)
+def _idle_device(s: Live) -> int:
+    """Accelerator that has been idle longest (of equals, the first); -1 when all are busy."""
+    device = -1
+    for d in range(len(s.device_end_s)):
+        if s.device_end_s[d] == np.inf and (device < 0 or s.device_free_s[d] < s.device_free_s[device]):
+            device = d
+    return device
 
 
 @njit(cache=True, nogil=True)
 def _launch_at(s: Live, k: Knobs) -> float:
     """When the next launch begins; infinite when none does before something else happens."""
     counts = s.counts
-    if counts[DEVICE_WAITING] == 0 or not np.any(np.isinf(s.device_end_s)):
+    if counts[DEVICE_WAITING] == 0 or _idle_device(s) < 0:
         return np.inf
     if counts[DEVICE_WAITING] >= k.most_queries:
         return float(s.clock[NOW])
@@ -195,10 +203,7 @@ def _launch_at(s: Live, k: Knobs) -> float:
 @njit(cache=True, nogil=True)
 def _launch(s: Live, k: Knobs, factor: float) -> None:
     """The accelerator that has been idle longest takes the first queries that wait."""
-    counts, device = s.counts, -1
-    for d in range(len(s.device_end_s)):
-        if np.isinf(s.device_end_s[d]) and (device < 0 or s.device_free_s[d] < s.device_free_s[device]):
-            device = d
+    counts, device = s.counts, _idle_device(s)
     count, items = min(counts[DEVICE_WAITING], k.most_queries), 0
     first = s.device_queue[counts[DEVICE_HEAD]]
     wakeup_s = k.device_wakeup_s if s.device_free_s[device] <= s.arrival_s[first] else 0.0
@@ -253,7 +258,7 @@ def run_live(
     while True:
         busy = counts[BUSY]
         core_s = clock[NOW] + (s.key[0] - clock[WORK]) * k.slowdown[busy] if busy > 0 else np.inf
-        device_s, launch_s = s.device_end_s.min(), _launch_at(s, k)
+        device_s, launch_s = s.device_end_s[_first_device(s)], _launch_at(s, k)
         wake_s = clock[NEXT] if counts[LEFT] == 0 else np.inf
         at = min(min(core_s, device_s), min(launch_s, wake_s))
         if at > until_s:
@@ -267,7 +272,7 @@ def run_live(
         if core_s == at:
             _freed(s, k)
         elif device_s == at:
-            device = s.device_end_s.argmin()
+            device = _first_device(s)
             s.device_end_s[device], s.device_free_s[device] = np.inf, at
             for i in range(s.launched_count[device]):
                 _ended(s, s.launched[device, i])
@@ -316,7 +321,7 @@ def run_live(
                     if k.mode == RANDOM:
                         core = int(draws[put] * cores)
                     elif k.mode == SHORTEST:
-                        core = _shortest(s.held, draws[put])
+                        core = shortest(s.held, draws[put])
                     else:
                         core = counts[LINE]
                         counts[LINE] = (core + 1) % cores
