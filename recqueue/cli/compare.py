@@ -23,7 +23,7 @@ MOST_ROWS = 40
 
 
 @click.command()
-@click.argument("measured")
+@click.argument("measured", nargs=-1, required=True)
 @click.argument("result")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Replace a value of the scenario.")
 @click.option("--simulate", "simulated", is_flag=True, help="Let the simulator predict, beside the formulas.")
@@ -54,7 +54,7 @@ MOST_ROWS = 40
 @click.pass_context
 def compare(
     ctx: click.Context,
-    measured: str,
+    measured: tuple[str, ...],
     result: str,
     settings: tuple[str, ...],
     queries: int,
@@ -71,17 +71,18 @@ def compare(
 ) -> None:
     """Compare MEASURED latencies with predicted ones, and show the errors by load.
 
-    MEASURED is a CSV or Parquet file with a row for each run (qps, batch_size, offload_threshold, mean_s, p50_s, p95_s,
-    p99_s, p95_low_s, p95_high_s), for each query (arrival_s, latency_s) or for each sub-request (query, arrival_s,
-    end_s). RESULT is a SCENARIO, which predicts every run, or saved answers: the JSON of evaluate or simulate, or a
-    table of sweep.
+    Each MEASURED is a CSV or Parquet file with a row for each run (qps, batch_size, offload_threshold, mean_s, p50_s,
+    p95_s, p99_s, p95_low_s, p95_high_s), for each query (arrival_s, latency_s) or for each sub-request (query,
+    arrival_s, end_s). RESULT is a SCENARIO, which predicts every run, or saved answers: the JSON of evaluate or
+    simulate, or a table of sweep.
 
     With --max-error the exit code is 0 when the errors keep it, 1 when they do not, and 2 when the measured intervals
     are too wide to tell.
     """
     from recqueue.io.measured import read_measured
 
-    runs = read_measured(measured, **({} if warm_up is None else {"warm_up": warm_up}))
+    options = {} if warm_up is None else {"warm_up": warm_up}
+    runs = [run for file in measured for run in read_measured(file, **options)]
     found = compared(runs, result, settings=settings, simulated=simulated, queries=queries, seed=seed)
     verdict, value = (None, None) if max_error is None else found.verdict(max_error, latency, statistic)
     bound = None if max_error is None else {"latency": latency, "statistic": statistic, "max_error": max_error}
@@ -180,7 +181,12 @@ def _spread_record(spread: Mapping[str, Spread]) -> dict[str, Any]:
 
 
 def comparison_record(
-    c: Comparison, measured: str, result: str, bound: Mapping[str, Any] | None, verdict: str | None, value: float | None
+    c: Comparison,
+    measured: Sequence[str],
+    result: str,
+    bound: Mapping[str, Any] | None,
+    verdict: str | None,
+    value: float | None,
 ) -> dict[str, Any]:
     """Contract of compare."""
     return {
@@ -226,7 +232,7 @@ def _percent(share: float | None, sign: str = "") -> str:
     return f"{value:{sign}.{digits}f} %"
 
 
-def comparison_report(c: Comparison, measured: str, result: str, *, rows: bool) -> None:
+def comparison_report(c: Comparison, measured: Sequence[str], result: str, *, rows: bool) -> None:
     """Print the runs by load, the errors in each bin and over all, and where they may come from."""
     from rich.text import Text
 
@@ -234,7 +240,8 @@ def comparison_report(c: Comparison, measured: str, result: str, *, rows: bool) 
 
     with _screen() as out:
         missing = f", {len(c.unmatched)} without a prediction" if c.unmatched else ""
-        out.print(Text(f"{measured} ({len(c.runs)} runs{missing}) against {result}, by {c.by}", style="bold"))
+        files = measured[0] if len(measured) == 1 else f"{len(measured)} files"
+        out.print(Text(f"{files} ({len(c.runs)} runs{missing}) against {result}, by {c.by}", style="bold"))
         if rows or len(c.runs) <= MOST_ROWS:
             out.print(_runs(c))
             if any(any(r.outside.values()) for r in c.runs):

@@ -32,7 +32,7 @@ KINDS = {
 @click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Only rows of a table with this value.")
 @click.option("--show", metavar="NAME", help="Column or latency to show, such as p99_s, mean or utilization_cpu.")
 @click.option("--sla", "sla_ms", type=float, metavar="MS", help="Bound to draw, instead of that of the results.")
-@click.option("--measured", metavar="CSV", help="latency: measured runs to draw on top ('recqueue compare').")
+@click.option("--measured", multiple=True, metavar="CSV", help="latency: measured runs to draw on top; repeatable.")
 @click.option("--bound", callback=_share, metavar="PERCENT", help="error: largest error, drawn as a line.")
 @click.option("--title", metavar="TEXT", help="Instead of the usual one; '' for none.")
 def plot(
@@ -42,7 +42,7 @@ def plot(
     where: tuple[str, ...],
     show: str | None,
     sla_ms: float | None,
-    measured: str | None,
+    measured: tuple[str, ...],
     bound: float | None,
     title: str | None,
 ) -> None:
@@ -60,8 +60,10 @@ def plot(
         if not equals or not column:
             raise InputError(f"--where {text!r}; give COLUMN=VALUE, for example --where qps=1000")
         wanted[column.strip()] = parse_yaml(value, f"--where {text}")
-    if measured is not None and kind != "latency":
-        raise InputError(f"--measured is for the kind 'latency'; 'recqueue compare {measured} RESULT' has the errors")
+    if measured and kind != "latency":
+        raise InputError(
+            f"--measured is for the kind 'latency'; 'recqueue compare {measured[0]} RESULT' has the errors"
+        )
     options = Options(where=wanted, show=show, sla_ms=sla_ms, measured=measured, title=title, bound=bound)
     save(figure(kind, result, options), out)
     click.echo(f"picture: {out}")

@@ -17,7 +17,7 @@ WARM_UP = 0.1
 BATCHES = 20
 """Consecutive batches whose spread gives an interval."""
 FEWEST = 20 * BATCHES
-"""Queries below which a batch says nothing of a 95th percentile; a 99th takes five times as many."""
+"""Queries below which a batch says nothing of a 95th percentile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,31 +64,56 @@ class Measured:
         )
 
 
-def batch_interval(x: NDArray[np.float64], statistic: float | None, *, batches: int = BATCHES) -> tuple[float, float]:
-    r"""95 % interval of the mean or a quantile of a correlated series, from the spread over consecutive batches.
+def mean_interval(x: NDArray[np.float64], *, batches: int = BATCHES) -> tuple[float, float]:
+    r"""95 % interval of the mean of a correlated series, from the spread over consecutive batches.
 
-    .. math:: \hat q \pm t_{m-1} \frac{s}{\sqrt m}
+    .. math:: \bar x \pm t_{m-1} \frac{s}{\sqrt m}
 
-    with s the standard deviation of the statistic over m batches of equal length. Batches must be much longer than
-    what ties one query to the next; a busy period that spans several of them makes the interval too short.
+    with s the standard deviation of the means of m batches of equal length, which must be much longer than what ties
+    one query to the next.
 
     Parameters
     ----------
     x : numpy.ndarray
         Latencies in order of arrival.
-    statistic : float or None
-        Quantile in (0, 1), or None for the mean.
     batches : int
         How many.
     """
-
-    def of(part: NDArray[np.float64]) -> float:
-        return float(part.mean() if statistic is None else np.quantile(part, statistic))
-
-    each = np.array([of(part) for part in np.array_split(x, batches)])
-    half = float(stdtrit(batches - 1, 0.975)) * float(each.std(ddof=1)) / np.sqrt(batches)
-    middle = of(x)
+    half, middle = _half_width(x, batches), float(x.mean())
     return max(0.0, middle - half), middle + half
+
+
+def quantile_interval(x: NDArray[np.float64], p: float, *, batches: int = BATCHES) -> tuple[float, float] | None:
+    """95 % interval of a quantile of a correlated series.
+
+    The share of values above the quantile is averaged over consecutive batches; their spread gives the error of p, and
+    the quantiles at the ends of p's interval bound the value. So no batch needs to hold a quantile of its own, whose
+    bias would shift the interval.
+
+    Parameters
+    ----------
+    x : numpy.ndarray
+        Latencies in order of arrival.
+    p : float
+        In (0, 1).
+    batches : int
+        How many.
+
+    Returns
+    -------
+    tuple of float or None
+        None when the series is too short to bound the quantile from above.
+    """
+    half = _half_width((x > np.quantile(x, p)).astype(float), batches)
+    if p + half >= 1:
+        return None
+    low, high = np.quantile(x, [max(0.0, p - half), p + half])
+    return float(low), float(high)
+
+
+def _half_width(x: NDArray[np.float64], batches: int) -> float:
+    each = np.array([part.mean() for part in np.array_split(x, batches)])
+    return float(stdtrit(batches - 1, 0.975) * each.std(ddof=1) / np.sqrt(batches))
 
 
 def summarize(
@@ -135,15 +160,11 @@ def summarize(
     span = float(arrival_s[-1] - arrival_s[0])
     if span <= 0:
         raise InputError(f"{where}: all queries arrive at {arrival_s[0]:g} s; arrival_s must be times in seconds")
-    statistics: dict[str, float | None] = {"mean": None, **QUANTILES}
+    intervals = {name: quantile_interval(counted, q) for name, q in QUANTILES.items()}
     return Measured(
         qps=(len(arrival_s) - 1) / span,
         latency_s={"mean": float(counted.mean()), **{n: float(np.quantile(counted, q)) for n, q in QUANTILES.items()}},
-        interval_s={
-            name: batch_interval(counted, q)
-            for name, q in statistics.items()
-            if q is None or len(counted) * (1 - q) >= BATCHES  # else a batch holds no query beyond its quantile
-        },
+        interval_s={"mean": mean_interval(counted), **{name: ends for name, ends in intervals.items() if ends}},
         batch_size=batch_size,
         offload_threshold=offload_threshold,
         max_fused_queries=max_fused_queries,

@@ -96,7 +96,7 @@ def test_latency_of_several_policies_with_simulation_and_measured_points(write):
     text = "batch_size,offload_threshold,qps,p95_s,p95_low_s,p95_high_s\n"
     text += "".join(f"{b},300,{q},{p},{0.9 * p},{1.2 * p}\n" for b, q, p in rows)
     measured = write("m.csv", "qps,batch_size,offload_threshold,p95_s\n100,16,300,0.017\n100,99,,1\n")
-    ax = figure("latency", [write("s.csv", text)], Options(sla_ms=100, measured=str(measured))).axes[0]
+    ax = figure("latency", [write("s.csv", text)], Options(sla_ms=100, measured=(str(measured),))).axes[0]
     assert [t for t in legend(ax) if "batch" in t] == [
         "batch 16: measured", "batch 8: simulation, 95 % interval", "batch 16: simulation, 95 % interval",
     ]  # fmt: skip
@@ -109,7 +109,7 @@ def test_latency_of_several_policies_with_simulation_and_measured_points(write):
     assert dots.get_color() == bars.lines[0].get_color()  # the same policy, the same colour
     with pytest.raises(InputError, match="no run of what is drawn"):
         figure(
-            "latency", [write("s.csv", text)], Options(measured=str(write("m.csv", "qps,batch_size,p95_s\n1,3,1\n")))
+            "latency", [write("s.csv", text)], Options(measured=(str(write("m.csv", "qps,batch_size,p95_s\n1,3,1\n")),))
         )
 
 

@@ -46,7 +46,8 @@ def latency(results: Results, options: Options) -> Figure:
     curves += _from_records([r for r in results if isinstance(r, Saved)], policies)
     several = len({c.label for c in curves}) > 1
     if options.measured:
-        curves += _from_measured(read_measured(options.measured), policies, options.measured)
+        runs = [run for file in options.measured for run in read_measured(file)]
+        curves += _from_measured(runs, policies, options.measured[0])
     if len({c.label for c in curves}) > len(COLOURS):
         raise InputError(
             f"plot latency: {len({c.label for c in curves})} policies or settings, more than a figure can tell apart; "

@@ -28,8 +28,8 @@ class Options:
         Column or latency to show, instead of the usual one.
     sla_ms : float or None
         Bound to draw, where the results do not say or another one is meant.
-    measured : str or None
-        File of measured latencies to draw on top (``latency``).
+    measured : tuple of str
+        Files of measured latencies to draw on top (``latency``).
     title : str or None
         Instead of the usual one; an empty text for none.
     bound : float or None
@@ -39,7 +39,7 @@ class Options:
     where: Mapping[str, Any] = field(default_factory=dict)
     show: str | None = None
     sla_ms: float | None = None
-    measured: str | None = None
+    measured: tuple[str, ...] = ()
     title: str | None = None
     bound: float | None = None
 
