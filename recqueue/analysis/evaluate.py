@@ -182,7 +182,7 @@ def largest_rate(scenario: Scenario, policy: Policy, costs: Costs, *, known_feas
         return low
     if gap(top * (1 - 1e-9)) >= 0:
         return top
-    return float(brentq(gap, low, top, xtol=top * _RATE_TOLERANCE, rtol=1e-5)) * (1 - _RATE_TOLERANCE)
+    return float(brentq(gap, low, top, xtol=1e-9 * top, rtol=_RATE_TOLERANCE / 2)) * (1 - _RATE_TOLERANCE)
 
 
 def max_rate(scenario: Scenario) -> MaxRate:

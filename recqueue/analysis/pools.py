@@ -21,9 +21,9 @@ from recqueue.serving.scenario import Scenario
 from recqueue.serving.system import Accelerator
 from recqueue.workload.arrivals import index_of_dispersion
 
-_KINDS = 192
+KINDS = 192
 """Most kinds of query that the mathematics distinguishes; sizes of equal split are joined beyond it."""
-_NOISY_KINDS = 64
+NOISY_KINDS = 64
 """The same where service times are noisy, which smooths over the sizes that are joined."""
 _KEPT = 32
 """Policies whose queries are kept ready."""
@@ -98,7 +98,7 @@ def split(
     n = np.flatnonzero(pmf)
     full = (n - 1) // batch_size
     p, last = pmf[n] / pmf[n].sum(), service_s[n - full * batch_size]
-    most = _KINDS if cv == 0 else _NOISY_KINDS
+    most = KINDS if cv == 0 else NOISY_KINDS
     if len(n) > most:
         each = max(1, most // (int(full.max()) + 1))
         place = (n - 1 - full * batch_size) * each // batch_size
