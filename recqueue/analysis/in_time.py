@@ -17,13 +17,17 @@ _DENSE = 16
 """Sub-requests of a query that the formula follows one by one, whatever their number."""
 
 
-def near_in_time(scenario: Scenario, policy: Policy, qps: float, costs: Costs, bound_s: float) -> float:
+def near_in_time(
+    scenario: Scenario, policy: Policy, qps: float, costs: Costs, bound_s: float, *, smallest: int | None = None
+) -> float:
     """Share of all queries that stay on the cores and are done within ``bound_s``; -inf when the cores are saturated.
 
-    With :func:`far_in_time` it adds up to what ``analysis.evaluate.on_time`` says of the policy.
+    With :func:`far_in_time` it adds up to what ``analysis.evaluate.on_time`` says of the policy. With ``smallest`` the
+    queries are less work than with any batch size from there to that of the policy (``analysis.pools.split``).
     """
     try:
-        return float(forkjoin.distribution(near_part(scenario, policy, qps, costs, horizon_s=bound_s), bound_s))
+        parts = near_part(scenario, policy, qps, costs, horizon_s=bound_s, smallest=smallest)
+        return float(forkjoin.distribution(parts, bound_s))
     except (UnstableQueueError, OutOfValidityError):
         return -np.inf
 

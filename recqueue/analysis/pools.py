@@ -93,11 +93,20 @@ def split(
     service_s: NDArray[np.float64],
     cv: float,
     noise: tuple[float, ...] = (),
+    *,
+    smallest: int | None = None,
 ) -> SplitQueries:
-    """Queries of these sizes (``pmf`` need not add up to 1) cut into sub-requests of at most ``batch_size`` items."""
+    """Queries of these sizes (``pmf`` need not add up to 1) cut into sub-requests of at most ``batch_size`` items.
+
+    With ``smallest`` they are cut to less than any batch size from there to ``batch_size`` would: no more sub-requests
+    than with the largest, none longer than with the smallest of them.
+    """
     n = np.flatnonzero(pmf)
     full = (n - 1) // batch_size
-    p, last = pmf[n] / pmf[n].sum(), service_s[n - full * batch_size]
+    p, last, full_s = pmf[n] / pmf[n].sum(), service_s[n - full * batch_size], float(service_s[batch_size])
+    if smallest is not None:
+        full_s = float(service_s[smallest : batch_size + 1].min())
+        last = np.minimum(np.minimum.accumulate(service_s[::-1])[::-1][n - full * batch_size], full_s)
     most = KINDS if cv == 0 else NOISY_KINDS
     if len(n) > most:
         each = max(1, most // (int(full.max()) + 1))
@@ -106,7 +115,7 @@ def split(
         weight = np.bincount(group, p)
         last = np.bincount(group, p * last) / weight
         p, full = weight, kind // each
-    return SplitQueries(p, full, last, float(service_s[min(batch_size, len(service_s) - 1)]), cv, noise)
+    return SplitQueries(p, full, last, full_s, cv, noise)
 
 
 def contention_factors(load_one_busy: float, contention: Contention, cores: int) -> tuple[float, float]:
@@ -311,14 +320,27 @@ def mixture(
 
 
 def near_part(
-    scenario: Scenario, policy: Policy, qps: float, costs: Costs, *, horizon_s: float = np.inf
+    scenario: Scenario,
+    policy: Policy,
+    qps: float,
+    costs: Costs,
+    *,
+    horizon_s: float = np.inf,
+    smallest: int | None = None,
 ) -> list[tuple[float, Response]]:
-    """What :func:`mixture` says of the cores: one part, or none when every query is offloaded."""
+    """What :func:`mixture` says of the cores: one part, or none when every query is offloaded.
+
+    With ``smallest`` the work is less than with any batch size from there to that of the policy (:func:`split`).
+    """
     system, p = scenario.system, scenario.sizes.pmf
     share = float(p[: policy.offload_threshold].sum())
     if share == 0:
         return []
-    queries = costs.near(scenario, policy)
+    if smallest is None:
+        queries = costs.near(scenario, policy)
+    else:
+        near, batch = p[: policy.offload_threshold], min(policy.batch_size, len(p) - 1)
+        queries = split(near, batch, costs.core_s, system.service.cv, smallest=smallest)
     load = qps * share * queries.work_mean_s
     contention = contention_of(scenario, policy, costs)
     all_busy = float(contention.factor_at(system.cores))
