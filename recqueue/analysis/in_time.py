@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from recqueue.analysis.pools import KINDS, NOISY_KINDS, Costs, far_part, near_part
 from recqueue.errors import OutOfValidityError, UnstableQueueError
+from recqueue.profiles.curve import LatencyCurve
 from recqueue.queueing import forkjoin
 from recqueue.queueing.service import lognormal_cdf
 from recqueue.serving.policy import Policy
@@ -66,29 +69,38 @@ def near_without_wait(scenario: Scenario, costs: Costs, batch_sizes: NDArray[np.
         Probabilities, shape (batch sizes, sizes that occur).
     """
     system, n = scenario.system, np.flatnonzero(scenario.sizes.pmf)
-    cv, k, batch = system.service.cv, system.cores, batch_sizes[:, None]
-    least = float(np.min(system.contention.factor_at(np.arange(1, k + 1, dtype=float))))
+    service, k, batch, contention = system.service, system.cores, batch_sizes[:, None], system.contention
+    strongest = max(contention.strength, default=1.0)
+    least = max(min(1.0, 1 + strongest * (min(contention.factor) - 1)), 0.5)
     full = (n - 1) // batch
-    rest = n - full * batch
+    rest = np.maximum(n - full * batch - _joined(len(n), full[:, -1:], batch, service.cv), 1)
     smallest_s = np.minimum.accumulate(costs.core_s[:0:-1])[::-1]  # of at least so many items, if times should fall
-    smallest_s = np.concatenate(([0.0], smallest_s))
-    rest = np.maximum(rest - _joined(len(n), full[:, -1:], batch, cv), 1)
-    bound = np.asarray(bound_s)
-    whole = lognormal_cdf(bound, least * costs.core_s[batch], cv)
-    last = lognormal_cdf(bound, least * smallest_s, cv)[rest]
+    whole = _law(service, bound_s / (least * costs.core_s[batch]))
+    last = _law(service, bound_s / (least * smallest_s))[rest - 1]
     return np.asarray(whole ** np.minimum(full, min(k, _DENSE)) * np.where(full < k, last, 1.0))
 
 
 def far_without_wait(scenario: Scenario, costs: Costs, bound_s: float) -> Array:
-    """The same of a query of each size that is launched alone: shape (sizes that occur,); ones without accelerator."""
+    """The same of an offloaded query of each size: shape (sizes that occur,); ones without accelerator."""
     n, device = np.flatnonzero(scenario.sizes.pmf), scenario.system.accelerator
     if device is None:
         return np.ones(len(n))
-    smallest_s = np.minimum.accumulate(costs.accelerator_s[::-1])[::-1]
-    joined = _joined(len(n), np.zeros(1, np.int64), np.array([n[-1]]), device.service.cv)
-    if device.max_fused_queries > 1:
-        joined = np.array([n[-1]])  # launches are on a lattice of their own: the quickest launch of all
-    return np.asarray(lognormal_cdf(np.asarray(bound_s), smallest_s[np.maximum(n - joined, 1)], device.service.cv))
+    smallest_s = np.minimum.accumulate(costs.accelerator_s[:0:-1])[::-1]
+    if device.max_fused_queries > 1:  # launches are made of joined sizes: the quickest of all, with either law
+        quickest = np.asarray(bound_s / smallest_s[0])
+        one = max(_law(device.service, quickest), _law(replace(device.service, noise=()), quickest))
+        return np.full(len(n), float(one))
+    joined = _joined(len(n), np.zeros(1, np.int64), n[-1:], device.service.cv)
+    return _law(device.service, bound_s / smallest_s[np.maximum(n - joined, 1) - 1])
+
+
+def _law(service: LatencyCurve, ratio: Array) -> Array:
+    """Probability that a service takes at most ``ratio`` times its mean."""
+    if not service.noise:
+        return lognormal_cdf(ratio, 1.0, service.cv)
+    # The formula reads the law from a table of 8192 intervals.
+    step = (np.log(service.noise[-1] / service.noise[0]) + 2e-3) / 4096
+    return np.asarray(np.searchsorted(service.noise, ratio * np.exp(step), side="right") / len(service.noise))
 
 
 def _joined(sizes: int, most_full: NDArray[np.int64], batch: NDArray[np.int64], cv: float) -> NDArray[np.int64]:

@@ -340,9 +340,12 @@ def near_part(
         queries = costs.near(scenario, policy)
     else:
         near, batch = p[: policy.offload_threshold], min(policy.batch_size, len(p) - 1)
-        queries = split(near, batch, costs.core_s, system.service.cv, smallest=smallest)
+        queries = split(near, batch, costs.core_s, system.service.cv, system.service.noise, smallest=smallest)
     load = qps * share * queries.work_mean_s
     contention = contention_of(scenario, policy, costs)
+    if smallest is not None and contention is not system.contention:
+        others = [contention_of(scenario, replace(policy, batch_size=b), costs) for b in range(smallest, batch)]
+        contention = min((contention, *others), key=lambda c: float(c.factor_at(system.cores)))
     all_busy = float(contention.factor_at(system.cores))
     waiting, peakedness = all_busy, 0.0
     if load * all_busy < system.cores and len(contention.busy) > 1:

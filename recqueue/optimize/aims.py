@@ -27,14 +27,14 @@ class Aim(Protocol):
 
     bounds: Array
 
-    def asked(self, row: int | None, columns: NDArray[np.int64], score: float) -> tuple[float, float]:
-        """Rate and bound that each of these policies keeps if its score is at least ``score``; None: of any row."""
+    def asked(self, which: NDArray[np.bool_], score: float) -> tuple[float, float]:
+        """Rate and bound that each policy of these rows and columns keeps if its score is at least ``score``."""
 
     def asked_of(self, place: Place, score: float) -> tuple[float, float]:
         """The same of one policy."""
 
     def score(self, place: Place, known_qps: float = 0.0) -> float:
-        """Score of a policy, 0 when it is not usable; ``known_qps``: a rate at which it is known to keep the promise."""
+        """Score of a policy, 0 when it is not usable; it is known to keep the promise at ``known_qps``."""
 
 
 class MostQueries:
@@ -45,7 +45,7 @@ class MostQueries:
         self.bounds = grid.bound_qps
         self.least_qps = 1e-3 * float(self.bounds[grid.distinct > 0].min())
 
-    def asked(self, row: int | None, columns: NDArray[np.int64], score: float) -> tuple[float, float]:
+    def asked(self, which: NDArray[np.bool_], score: float) -> tuple[float, float]:
         """The score itself is a rate; with none yet, almost no load."""
         return max(score, self.least_qps), self.scenario.sla.latency_s
 

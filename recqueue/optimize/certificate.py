@@ -34,18 +34,17 @@ class Certificate:
     identical : int
         Of these the ones that are the same as another: no query notices the difference.
     excluded : mapping
-        Different policies that a bound excludes, by bound: ``memory`` (the tables do not fit), ``saturation`` (cannot be
-        recommended above the rate found), ``service`` (too many queries are late even if none ever waited), ``offload``
-        (so are they, with the wait at the accelerators), ``threshold`` (a lower threshold with the same batch size
-        leaves less to the cores, and already too many queries are late there).
+        Different policies that a bound excludes, by bound: ``memory`` (the tables do not fit), ``saturation`` (never
+        recommended above the rate found), ``service`` (too many queries are late even if none ever waited),
+        ``offload`` (too many are late on the accelerators alone), ``less work`` (with less work on the cores than
+        theirs, that of a lower threshold or of a bound over several batch sizes, too many are late).
     tested : int
-        Different policies that were evaluated at the rate found, or above, and do not keep the promise there; and the
-        one found.
+        Different policies that were evaluated themselves and do not keep the promise at the rate found or a little
+        above; and the one found.
     open : int
         Different policies of which nothing is known but that they saturate later.
     low, high : float
-        Bracket of the best value: that of the policy found, and what no policy exceeds (seconds, and falls short of, where
-        a latency is minimized).
+        Bracket of the best score: that of the policy found, and what no policy exceeds.
     exact : bool
         Whether nothing is open and no check was violated, so that the two differ by the tolerance alone.
     checks : mapping

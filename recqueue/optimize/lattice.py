@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from recqueue.analysis.evaluate import CLOSEST_TO_SATURATION
 from recqueue.analysis.pools import Costs, offloaded_work_s
+from recqueue.profiles import Contention
 from recqueue.serving import Accelerator, Policy, Scenario
 
-MARGIN = CLOSEST_TO_SATURATION
 Place = tuple[int, int, int]
 """Row (batch size), column (threshold) and layer (fusion limit) of a policy."""
 
@@ -40,8 +40,9 @@ class Lattice:
         Saturation rate of the cores, slowed by each other as when all are busy, less the margin: no rate above it is
         ever recommended. Shape (batch sizes, thresholds), infinite where no query stays on them.
     accelerator_qps : numpy.ndarray
-        The same of the accelerators, shape (thresholds, fusions), infinite where nothing is offloaded. Where they fuse it
-        is a bound: a full launch takes at least as long as the convex hull of the launch times says of its mean items.
+        The same of the accelerators beside an idle host, shape (thresholds, fusions), infinite where nothing is
+        offloaded. Where they fuse it is a bound: a full launch takes at least as long as the convex hull of the launch
+        times says of its mean items.
     size : int
         Integer policies, alike or not: batch sizes times thresholds (never included) times fusion limits.
     """
@@ -64,7 +65,7 @@ class Lattice:
     @property
     def bound_qps(self) -> NDArray[np.float64]:
         """Saturation rate less the margin of the best fusion limit, shape (batch sizes, thresholds)."""
-        return np.minimum(self.cpu_qps, self.accelerator_qps.max(axis=1))
+        return np.asarray(np.minimum(self.cpu_qps, self.accelerator_qps.max(axis=1)))
 
     @property
     def cpu_work_s(self) -> NDArray[np.float64]:
@@ -89,9 +90,14 @@ def lattice(scenario: Scenario, costs: Costs) -> Lattice:
     n = np.flatnonzero(p)
     batch_sizes = np.arange(1, scenario.sizes.max_items + 1)
     full, rest = n // batch_sizes[:, None], n % batch_sizes[:, None]
-    work = (full * costs.core_s[batch_sizes][:, None] + costs.core_s[rest]) * p[n]
-    slow = float(system.contention.factor_at(system.cores))
-    local = np.cumsum(work, axis=1) * slow / system.cores
+    whole, part = full * costs.core_s[batch_sizes][:, None] * p[n], costs.core_s[rest] * p[n]
+    local = np.cumsum(whole + part, axis=1)
+    if system.contention.items:
+        items = np.cumsum(whole * batch_sizes[:, None] + part * rest, axis=1) / local
+        slow = _slowdown(system.contention, items, system.cores)
+    else:
+        slow = system.contention.factor_at(system.cores)
+    local *= slow / system.cores
     device = system.accelerator
     if device is None:
         return Lattice(
@@ -153,3 +159,13 @@ def _hull(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.fl
             kept.pop()
         kept.append(i)
     return x[kept], y[kept]
+
+
+def _slowdown(contention: Contention, items: NDArray[np.float64], cores: int) -> NDArray[np.float64]:
+    """Factor with all cores busy of work in batches of so many items in the mean, as ``Contention.of_batch`` has it."""
+    strength = np.interp(np.log(np.maximum(items, 1.0)), np.log(contention.items), contention.strength)
+    high = min(int(np.searchsorted(contention.busy, cores)), len(contention.busy) - 1)
+    low = max(high - 1, 0)
+    at_low, at_high = (np.maximum(1 + strength * (contention.factor[i] - 1), 0.5) for i in (low, high))
+    place = np.interp(cores, contention.busy, np.arange(len(contention.busy)))
+    return np.asarray(at_low + (at_high - at_low) * min(max(place - low, 0.0), 1.0))
