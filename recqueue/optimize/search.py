@@ -320,7 +320,7 @@ class _Search:
         for i, j in rng.permutation(np.argwhere(refuted & ~self.tested))[:_CHECKS].tolist():
             asked = np.zeros_like(refuted)
             asked[i, j] = True
-            qps, latency_s = self.aim.asked(asked, self.score)
+            qps, latency_s = self.aim.asked(asked, self.better)
             self.look("less work", self.late.near((i, i), j, qps, latency_s) >= self.near_late[i, j] - _SLACK)
         if not isinstance(self.aim, MostQueries):
             return
