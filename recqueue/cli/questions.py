@@ -246,6 +246,7 @@ def max_rate(ctx: click.Context, scenario: str, settings: tuple[str, ...], sensi
 @click.option("--verify/--no-verify", default=True, help="Check the answer by simulation (the default).")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the simulations.")
 @_SENSITIVITY
+@click.option("--exact", is_flag=True, help="Search until it is proved, instead of for about a second.")
 @click.option("--plot", metavar="FILE", help="Draw latency against the rate into this file (pdf, png or svg).")
 @click.option("--shadow-prices", is_flag=True, help="Also say what one more ms, core, GB/s or accelerator is worth.")
 @click.pass_context
@@ -259,6 +260,7 @@ def optimize(
     *,
     verify: bool,
     shadow_prices: bool,
+    exact: bool,
     as_json: bool,
 ) -> None:
     """Find the batch size and offload threshold that carry the most queries within the SLA.
@@ -268,7 +270,8 @@ def optimize(
     """
     from recqueue.optimize import optimize as run
 
-    found = run(_load(scenario, settings, ignore_policy=True), verify=verify, seed=seed, sensitivity=sensitivity)  # type: ignore[arg-type]
+    question = _load(scenario, settings, ignore_policy=True)
+    found = run(question, verify=verify, seed=seed, exact=exact, sensitivity=sensitivity)  # type: ignore[arg-type]
     if as_json:
         from recqueue.cli.records import dumps, optimization_record
 

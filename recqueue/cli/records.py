@@ -171,6 +171,7 @@ def optimization_record(r: Optimization) -> dict[str, Any]:
         "evaluations": r.evaluations,
         "excluded": r.excluded,
         "upper_bound_qps": r.upper_bound_qps,
+        "certificate": {**dataclasses.asdict(r.certificate), "gap": r.certificate.gap},
         "seconds": r.seconds,
         "demand_qps": r.demand_qps,
         "sensitivity": sensitivity_record(r.sensitivity),

@@ -264,7 +264,7 @@ def optimization_report(r: Optimization) -> None:
                     *known,
                     ("workload", _workload(scenario, r.qps)),
                     *_profiles(scenario),
-                    ("search", _search(r)),
+                    *_search(r),
                     *(("note", note) for note in (p.notes if p else ())),
                 ]
             )
@@ -286,15 +286,35 @@ def _verdict(r: Optimization) -> Text:
     )
 
 
-def _search(r: Optimization) -> str:
-    rest = f"; no other saturates above {rate(r.upper_bound_qps)} queries/s" if r.policy is not None else ""
-    return f"{r.evaluations:,} of {r.lattice:,} policies evaluated by formula{rest}; {r.seconds:.1f} s"
+def _search(r: Optimization) -> list[tuple[str, str | Text]]:
+    """What became of each policy, and what that proves."""
+    c = r.certificate
+    excluded = "".join(f"{n:,} by {name}, " for name, n in c.excluded.items() if n)
+    spent = f"{r.evaluations:,} evaluations of the formulas, {r.seconds:.1f} s"
+    became = f"{c.lattice:,} policies: {c.identical:,} the same as another, excluded {excluded}{c.tested:,} tested"
+    done, violated = (sum(getattr(check, name) for check in c.checks.values()) for name in ("done", "violated"))
+    basis = f"rests on {len(c.checks)} claims about the formulas, checked {done:,} times, violated {violated:,} times"
+    if c.open:
+        became += f", {c.open:,} left open (--exact goes on)"
+    if r.policy is None:
+        says = Text("every policy is excluded" if c.exact else "not every policy is excluded")
+    elif c.open:
+        says = Text("not proved", style="bold yellow").append(
+            f": no policy could be recommended above {rate(c.high)} queries/s, {100 * c.gap:.2g} % more",
+            style="not bold",
+        )
+    else:
+        says = Text("the best of all" if c.exact else "not proved", style="bold green" if c.exact else "bold yellow")
+        says.append(f", to {100 * c.gap:.2g} %", style="not bold")
+    return [("search", f"{became}; {spent}"), ("proof", says.append(f"; {basis}", style="not bold"))]
 
 
 def _comparison(r: Optimization) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("compared with", no_wrap=True)
-    for name in ("batch size", "offload from", "queries/s", "gain"):
+    device = r.scenario.system.accelerator
+    fuses = device is not None and device.max_fused_queries > 1
+    for name in ("batch size", "offload from", *(["fused"] if fuses else []), "queries/s", "gain"):
         table.add_column(name, justify="right")
 
     def add(label: str, policy: Policy | None, qps: float, gain: str) -> None:
@@ -302,7 +322,8 @@ def _comparison(r: Optimization) -> Table:
         knobs = (
             ("-", "-") if policy is None else (str(policy.batch_size), "never" if threshold is None else str(threshold))
         )
-        table.add_row(label, *knobs, rate(qps), gain)
+        fused = [str(policy.max_fused_queries or "all") if policy and threshold else "-"] if fuses else []
+        table.add_row(label, *knobs, *fused, rate(qps), gain)
 
     add("this policy", r.policy, r.qps, "")
     for name, b in r.baselines.items():

@@ -1,11 +1,14 @@
 """The policy that carries the most queries under the SLA, its baselines, the simulator's verdict, and headroom."""
 
+from recqueue.optimize.certificate import Certificate, Check
 from recqueue.optimize.result import Baseline, Optimization, Verification
 from recqueue.optimize.sensitivity import Circumstance, Gain, Sensitivity, sensitivity_of
 from recqueue.optimize.solve import optimize
 
 __all__ = [
     "Baseline",
+    "Certificate",
+    "Check",
     "Circumstance",
     "Gain",
     "Optimization",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from recqueue.analysis import Limit
+from recqueue.optimize.certificate import Certificate
 from recqueue.optimize.sensitivity import Sensitivity
 from recqueue.serving import Performance, Policy, Scenario
 from recqueue.serving.performance import Verdict
@@ -90,13 +91,15 @@ class Optimization:
     verification : Verification or None
         None when it was not asked for.
     lattice : int
-        Policies that differ: batch sizes times distinct thresholds.
+        Integer policies: batch sizes times thresholds (never included) times fusion limits.
     evaluations : int
-        Policies evaluated by formula.
+        Evaluations of the formulas.
     excluded : int
-        Policies that saturate below ``formula_qps``, so cannot be better.
+        Policies that a bound excludes, or that are the same as another.
     upper_bound_qps : float
-        No policy that was not evaluated saturates above this rate.
+        No policy could be recommended above this rate.
+    certificate : Certificate
+        Why.
     limit, reason
         What binds, as in :class:`recqueue.analysis.MaxRate`.
     seconds : float
@@ -118,6 +121,7 @@ class Optimization:
     evaluations: int
     excluded: int
     upper_bound_qps: float
+    certificate: Certificate
     limit: Limit
     reason: str
     seconds: float

@@ -133,6 +133,8 @@ class _Search:
         self.grid, self.aim = grid, aim
         self.late = Lateness(scenario, costs, grid, np.inf)
         self.tests = tests
+        self.open: NDArray[np.bool_] = np.zeros(grid.cpu_qps.shape, dtype=bool)
+        self.by_service = self.open.copy()
         self.allowed = 1 - self.late.goal + _SLACK
         self.best: Place | None = None
         self.score = 0.0
@@ -169,7 +171,7 @@ class _Search:
     def run(self) -> Found:
         """Climb, exclude what the bounds exclude, refute the rest in blocks of batch sizes, best bound first."""
         climb(self.grid, self.aim.bounds, self.try_policy)
-        self.late.left = self.tests
+        self.late.left = self.tests if self.best is not None else np.inf  # that there is none must be proved
         self.open = (self.grid.distinct > 0) & (self.aim.bounds > self.better)
         self.service()
         self.far_ahead()
@@ -202,7 +204,6 @@ class _Search:
         """Lateness without any wait."""
         late, grid, p = self.late, self.grid, self.late.scenario.sizes.pmf
         rows = np.flatnonzero(self.open.any(axis=1))
-        self.by_service = np.zeros(self.open.shape, dtype=bool)
         if len(rows) == 0:
             return
         _, latency_s = self.aim.asked(self.open, self.better)
@@ -214,11 +215,11 @@ class _Search:
             self.near_late[rows, 1:] = np.cumsum(near, axis=1)
             self.far_late[:-1] = np.cumsum(far[::-1])[::-1, None]
         self.by_service = self.open & (self.near_late + self.far_late.min(axis=1) > self.allowed)
-        self.open &= ~self.by_service
+        self.open = self.open & ~self.by_service
 
     def far_ahead(self) -> None:
         """Lateness on the accelerators at all thresholds that matter, or, where they fuse, at some of them."""
-        columns = np.flatnonzero(self.open.any(axis=0)[:-1])
+        columns = np.flatnonzero(self.open[:, :-1].any(axis=0))
         fusing = len(self.grid.fusions) > 1
         if len(columns) == 0 or (fusing and np.isfinite(self.late.left)):
             return
@@ -246,7 +247,7 @@ class _Search:
         single, margin = rows[0] == rows[1], np.inf
         found: dict[int, float] = {}
         while True:
-            left: NDArray[np.bool_] = self.open[mine] & (self.aim.bounds[mine] > self.better)
+            left = np.logical_and(self.open[mine], self.aim.bounds[mine] > self.better)
             if not left.any():
                 break
             asked = np.zeros_like(self.open)
@@ -350,7 +351,11 @@ class _Search:
         parts = {"service": service, "offload": offload, "less work": rest & ~offload}
         counted = {name: int(count[where].sum()) for name, where in parts.items()}
         distinct, left = int(grid.distinct.sum()), int(count[open_].sum())
-        known = int(count[tested].sum()) + (self.best is not None and not tested[self.best[:2]])
+        known = int(count[tested].sum())
+        if self.best is not None and not tested[self.best[:2]]:  # itself among those that are not better
+            known += 1
+            for name, where in parts.items():
+                counted[name] -= bool(where[self.best[:2]])
         saturated = distinct - known - left - sum(counted.values())
         return Found(
             policy=None if self.best is None else grid.policy(self.best),

@@ -21,16 +21,17 @@ def optimize(
     *,
     verify: bool = True,
     seed: int = 0,
+    exact: bool = False,
     progress: Callable[[str], None] | None = None,
     sensitivity: Depth = "quick",
 ) -> Optimization:
-    r"""Batch size and offload threshold that carry the most queries per second under the SLA.
+    r"""Batch size, offload threshold and fusion limit that carry the most queries per second under the SLA.
 
-    .. math:: \max_{B, T, \lambda} \lambda \quad \text{subject to} \quad P(R_{B,T}(\lambda) \le L) \ge p
+    .. math:: \max_{B, T, F, \lambda} \lambda \quad \text{subject to} \quad P(R_{B,T,F}(\lambda) \le L) \ge p
 
-    over B = 1..largest query and every threshold T that makes a difference, never included. Solved on the formulas
-    (``optimize.search``), then confirmed by simulation. A baseline that the simulator lets carry more
-    becomes the answer, so the answer is never below any of them.
+    over B = 1..largest query, T = 1..largest query or never, and F = 1..what the accelerator fuses. Solved on the
+    formulas (``optimize.search``) with a certificate, then confirmed by simulation. A baseline that the simulator lets
+    carry more becomes the answer, so the answer is never below any of them.
 
     Parameters
     ----------
@@ -41,6 +42,8 @@ def optimize(
         (:mod:`recqueue.optimize.baselines`); without it, static alone by formula.
     seed : int
         Of all simulations.
+    exact : bool
+        Search until nothing is left open; otherwise for about a second, and the certificate says what is left.
     progress : callable, optional
         Called with a line at each stage.
     sensitivity : {"none", "quick", "thorough"}
@@ -56,7 +59,7 @@ def optimize(
     question = replace(scenario, policy=None, qps=None)
     costs = Costs.of(question)
     say("searching the policies by formula")
-    found = search(question, costs)
+    found = search(question, costs, exact=exact)
     baselines: dict[str, Baseline] = {}
     verification = None
     policy, rate, formula_qps = found.policy, found.qps, found.qps
@@ -100,6 +103,7 @@ def optimize(
         evaluations=found.evaluations,
         excluded=found.excluded,
         upper_bound_qps=found.upper_bound_qps,
+        certificate=found.certificate,
         limit=limit,
         reason=reason,
         seconds=time.perf_counter() - started,

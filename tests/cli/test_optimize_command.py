@@ -1,12 +1,13 @@
 """The optimize command: how each possible answer is shown; the answers themselves are tested in tests/optimize."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from recqueue.io import load_scenario
-from recqueue.optimize import Baseline
+from recqueue.optimize import Baseline, Certificate, Check
 from recqueue.serving import Performance, Policy
 
 
@@ -53,6 +54,17 @@ def answer(scenario, **changes):
             steps_back=1,
             performance=simulated,
         ),
+        "certificate": Certificate(
+            lattice=56789,
+            identical=55000,
+            excluded={"saturation": 550, "service": 0, "less work": 5},
+            tested=1234,
+            open=0,
+            low=410.0,
+            high=410.082,
+            exact=True,
+            checks={"rate": Check(claim="it falls", done=8, violated=0)},
+        ),
         "lattice": 56789,
         "evaluations": 1234,
         "excluded": 55000,
@@ -98,7 +110,9 @@ def test_report_says_what_why_how_sure_and_what_binds(recqueue_command, answers,
         "CPU 90.0 %, accelerator 40.0 %; offloaded 25.0 % of queries, 70.0 % of items",
         "200 W, 2 queries/s per W",
         "given in the scenario",
-        "1,234 of 56,789 policies evaluated by formula; no other saturates above 399 queries/s; 1.5 s",
+        "56,789 policies: 55,000 the same as another, excluded 550 by saturation, 5 by less work, 1,234 tested; "
+        "1,234 evaluations of the formulas, 1.5 s",
+        "the best of all, to 0.02 %; rests on 1 claims about the formulas, checked 8 times, violated 0 times",
     ):
         assert words in " ".join(result.stdout.split()), words
     assert len(result.stdout.splitlines()) <= 32
@@ -128,6 +142,9 @@ def test_json_keeps_the_contract(recqueue_command, answers, small):
     assert record["verification"]["verdict"] == "pass"
     assert record["verification"]["interval_s"] == [0.0281, 0.0299]
     assert (record["evaluations"], record["seconds"]) == (1234, 1.5)
+    assert record["certificate"]["excluded"] == {"saturation": 550, "service": 0, "less work": 5}
+    assert record["certificate"]["gap"] == pytest.approx(2e-4)
+    assert record["certificate"]["checks"]["rate"] == {"claim": "it falls", "done": 8, "violated": 0}
     assert record["profiles"]["accelerator"]["provenance"] == "given"
 
 
@@ -138,6 +155,20 @@ def test_exit_code_is_the_verdict(recqueue_command, answers, small, verdict, cod
     result = recqueue_command("optimize", small)
     assert result.exit_code == code
     assert verdict.upper() in result.stdout
+
+
+def test_an_answer_without_proof_says_what_is_open(recqueue_command, answers, small):
+    known = answer(load_scenario(small)).certificate
+    asked = answers(certificate=replace(known, open=77, tested=1157, high=451.0, exact=False))
+    shown = " ".join(recqueue_command("optimize", small).stdout.split())
+    assert "1,157 tested, 77 left open (--exact goes on)" in shown
+    assert "not proved: no policy could be recommended above 451 queries/s, 10 % more" in shown
+    assert asked["exact"] is False
+    recqueue_command("optimize", small, "--exact")
+    assert asked["exact"] is True
+    answers(certificate=replace(known, exact=False, checks={"rate": Check(claim="it falls", done=8, violated=2)}))
+    shown = " ".join(recqueue_command("optimize", small).stdout.split())
+    assert "not proved, to 0.02 %; rests on 1 claims about the formulas, checked 8 times, violated 2 times" in shown
 
 
 def test_infeasible_is_explained_with_exit_code_1(recqueue_command, answers, small):
