@@ -26,6 +26,7 @@ MOST_ROWS = 40
 @click.argument("measured", nargs=-1, required=True)
 @click.argument("result")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Replace a value of the scenario.")
+@click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Only measured rows with this value; repeatable.")
 @click.option("--simulate", "simulated", is_flag=True, help="Let the simulator predict, beside the formulas.")
 @click.option(
     "--queries", type=click.IntRange(min=1000), default=200_000, show_default=True, help="Of each simulation."
@@ -57,6 +58,7 @@ def compare(
     measured: tuple[str, ...],
     result: str,
     settings: tuple[str, ...],
+    where: tuple[str, ...],
     queries: int,
     seed: int,
     warm_up: float | None,
@@ -80,9 +82,11 @@ def compare(
     are too wide to tell.
     """
     from recqueue.io.measured import read_measured
+    from recqueue.validation.measured import WARM_UP
 
-    options = {} if warm_up is None else {"warm_up": warm_up}
-    runs = [run for file in measured for run in read_measured(file, **options)]
+    share = WARM_UP if warm_up is None else warm_up
+    wanted = columns(where)
+    runs = [run for file in measured for run in read_measured(file, where=wanted, warm_up=share)]
     found = compared(runs, result, settings=settings, simulated=simulated, queries=queries, seed=seed)
     verdict, value = (None, None) if max_error is None else found.verdict(max_error, latency, statistic)
     bound = None if max_error is None else {"latency": latency, "statistic": statistic, "max_error": max_error}
@@ -105,6 +109,19 @@ def compare(
         save_comparison(plain(record), plot)
         click.echo(f"picture: {plot}", err=as_json)
     ctx.exit({"pass": PASS, "fail": CANNOT_MEET_SLA, "undecided": UNDECIDED, None: PASS}[verdict])
+
+
+def columns(texts: Sequence[str], option: str = "--where") -> dict[str, Any]:
+    """Values by column of ``COLUMN=VALUE``."""
+    from recqueue.io.document import parse_yaml
+
+    wanted = {}
+    for text in texts:
+        column, equals, value = text.partition("=")
+        if not equals or not column:
+            raise InputError(f"{option} {text!r}; give COLUMN=VALUE, for example {option} qps=1000")
+        wanted[column.strip()] = parse_yaml(value, f"{option} {text}")
+    return wanted
 
 
 def compared(

@@ -33,6 +33,7 @@ KINDS = {
 @click.option("--show", metavar="NAME", help="Column or latency to show, such as p99_s, mean or utilization_cpu.")
 @click.option("--sla", "sla_ms", type=float, metavar="MS", help="Bound to draw, instead of that of the results.")
 @click.option("--measured", multiple=True, metavar="CSV", help="latency: measured runs to draw on top; repeatable.")
+@click.option("--measured-where", multiple=True, metavar="COLUMN=VALUE", help="Only measured rows with this value.")
 @click.option("--bound", callback=_share, metavar="PERCENT", help="error: largest error, drawn as a line.")
 @click.option("--title", metavar="TEXT", help="Instead of the usual one; '' for none.")
 def plot(
@@ -43,6 +44,7 @@ def plot(
     show: str | None,
     sla_ms: float | None,
     measured: tuple[str, ...],
+    measured_where: tuple[str, ...],
     bound: float | None,
     title: str | None,
 ) -> None:
@@ -50,21 +52,23 @@ def plot(
 
     Nothing is computed: a picture shows what its files hold, and says in one line what they lack.
     """
-    from recqueue.io.document import parse_yaml
+    from recqueue.cli.compare import columns
     from recqueue.plotting.saved import Options, figure
     from recqueue.plotting.style import save
 
-    wanted: dict[str, Any] = {}
-    for text in where:
-        column, equals, value = text.partition("=")
-        if not equals or not column:
-            raise InputError(f"--where {text!r}; give COLUMN=VALUE, for example --where qps=1000")
-        wanted[column.strip()] = parse_yaml(value, f"--where {text}")
     if measured and kind != "latency":
         raise InputError(
             f"--measured is for the kind 'latency'; 'recqueue compare {measured[0]} RESULT' has the errors"
         )
-    options = Options(where=wanted, show=show, sla_ms=sla_ms, measured=measured, title=title, bound=bound)
+    options = Options(
+        where=columns(where),
+        show=show,
+        sla_ms=sla_ms,
+        measured=measured,
+        measured_where=columns(measured_where, "--measured-where"),
+        title=title,
+        bound=bound,
+    )
     save(figure(kind, result, options), out)
     click.echo(f"picture: {out}")
 

@@ -20,7 +20,9 @@ POLICY = ("batch_size", "offload_threshold", "max_fused_queries")
 LATENCIES = ("mean", "p50", "p95", "p99")
 
 
-def read_measured(path: str | Path, *, warm_up: float = WARM_UP) -> tuple[Measured, ...]:
+def read_measured(
+    path: str | Path, *, where: Mapping[str, Any] | None = None, warm_up: float = WARM_UP
+) -> tuple[Measured, ...]:
     """Read a measured file (``.csv`` or ``.parquet``) in one of three forms.
 
     - A row for each run: ``qps``, at least one of ``mean_s``, ``p50_s``, ``p95_s``, ``p99_s``, and optionally the
@@ -31,6 +33,15 @@ def read_measured(path: str | Path, *, warm_up: float = WARM_UP) -> tuple[Measur
 
     The last two are summarized (:func:`recqueue.validation.summarize`), one run for each policy and ``run`` there.
 
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    where : mapping or None
+        Column -> value: only rows with these values are used.
+    warm_up : float
+        Share of the queries of a run to leave out, where a row is a query or a sub-request.
+
     Raises
     ------
     InputError
@@ -39,6 +50,11 @@ def read_measured(path: str | Path, *, warm_up: float = WARM_UP) -> tuple[Measur
     table = read_result(path)
     if isinstance(table, Saved):
         raise InputError(f"{path}: a JSON record; measured latencies are a table, .csv or .parquet")
+    table = table.matching(where or {})
+    if len(models := list(dict.fromkeys(table.columns.get("model", [])))) > 1:
+        raise InputError(
+            f"{path}: runs of {len(models)} models ({', '.join(map(str, models))}); choose with where model={models[0]}"
+        )
     if table.has("arrival_s") and (table.has("latency_s") or table.has("query", "end_s")):
         return _from_records(table, warm_up)
     if table.has("qps") and any(table.has(f"{name}_s") for name in LATENCIES):

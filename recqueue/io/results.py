@@ -70,6 +70,24 @@ class Table:
             found.append(math.nan if value is None else float(value))
         return np.array(found)
 
+    def matching(self, where: Mapping[str, Any], *, made_by: str = "") -> Table:
+        """Only the rows that have these values in these columns.
+
+        Raises
+        ------
+        InputError
+            When a column is missing or no row is left; the message lists the values that there are.
+        """
+        table = self
+        for name, wanted in where.items():
+            values = table.values(name, made_by=made_by)
+            table = table.where_rows([_same(v, wanted) for v in values])
+            if not len(table):
+                there = list(dict.fromkeys(shown(v) for v in values))
+                some = ", ".join(there[:12]) + (" ..." if len(there) > 12 else "")
+                raise InputError(f"{self.where}: no row with {name} {shown(wanted)}; there are {some}")
+        return table
+
     def rows(self) -> list[dict[str, Any]]:
         """The same as one mapping for each row."""
         return [dict(zip(self.columns, row, strict=True)) for row in zip(*self.columns.values(), strict=True)]
@@ -78,6 +96,19 @@ class Table:
         """Only the rows for which ``keep`` is true."""
         columns = {n: [v for v, k in zip(c, keep, strict=True) if k] for n, c in self.columns.items()}
         return Table(where=self.where, columns=columns, metadata=self.metadata)
+
+
+def shown(value: Any) -> str:
+    """Value of a table as a legend or an error line shows it."""
+    if value is None:
+        return "null"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _same(value: Any, wanted: Any) -> bool:
+    if isinstance(value, (int, float)) and isinstance(wanted, (int, float)):
+        return math.isclose(value, wanted, rel_tol=1e-9)
+    return bool(value == wanted)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -110,6 +110,7 @@ def test_what_cannot_be_compared_is_one_line(recqueue_command, small, measured, 
         ((measured, tmp_path / "other.csv"), "none of 3 measured runs has a prediction"),
         ((measured, tmp_path / "other.csv", "--simulate"), "--set and --simulate are for a SCENARIO"),
         ((measured, measured, "--max-error", "0%"), "give a share above 0"),
+        ((measured, small, "--where", "qps=7"), "no row with qps 7; there are 300, 800, 1300"),
         ((measured, small, "--set", "accelerator=null"), "no accelerator"),
         ((small, small), "not a saved result"),
     ):

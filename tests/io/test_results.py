@@ -90,6 +90,16 @@ def test_runs_with_policies_and_intervals(tmp_path):
     assert (second.policy, second.latency_s, second.interval_s) == ("64, no offload", {"p95": 0.03}, {})
 
 
+def test_rows_of_one_model_are_chosen(tmp_path):
+    path = written(tmp_path, "m.csv", "model,split,qps,p95_s\nncf,fit,1,2\nncf,held-out,2,2\ndin,fit,3,2\n")
+    with pytest.raises(InputError, match=r"runs of 2 models \(ncf, din\); choose with where model=ncf"):
+        read_measured(path)
+    assert [r.qps for r in read_measured(path, where={"model": "ncf"})] == [1, 2]
+    assert [r.qps for r in read_measured(path, where={"model": "ncf", "split": "held-out"})] == [2]
+    with pytest.raises(InputError, match="no row with model dien; there are ncf, din"):
+        read_measured(path, where={"model": "dien"})
+
+
 def test_queries_are_summarized_by_policy_behind_the_warm_up(tmp_path):
     rng = np.random.default_rng(1)
     arrival = np.cumsum(rng.exponential(0.01, 4000))

@@ -9,17 +9,15 @@ import numpy as np
 
 from recqueue.errors import InputError
 from recqueue.io.measured import read_measured
-from recqueue.io.results import Saved, Table, performance_of, policy_of
+from recqueue.io.results import Saved, Table, performance_of, policy_of, shown
 from recqueue.plotting.curves import Curve, latency_curves
 from recqueue.plotting.saved.options import (
     WORDS,
     Options,
     Results,
-    filtered,
     method_of,
     name_in,
     policy_in,
-    shown,
     sla_in,
     title,
     varied,
@@ -42,11 +40,11 @@ def latency(results: Results, options: Options) -> Figure:
     policies: dict[str, Policy | None] = {}
     for r in results:
         if isinstance(r, Table):
-            curves += _from_table(filtered(r, options.where, MADE_BY), policies, several=len(results) > 1)
+            curves += _from_table(r.matching(options.where, made_by=MADE_BY), policies, several=len(results) > 1)
     curves += _from_records([r for r in results if isinstance(r, Saved)], policies)
     several = len({c.label for c in curves}) > 1
     if options.measured:
-        runs = [run for file in options.measured for run in read_measured(file)]
+        runs = [run for file in options.measured for run in read_measured(file, where=options.measured_where)]
         curves += _from_measured(runs, policies, options.measured[0])
     if len({c.label for c in curves}) > len(COLOURS):
         raise InputError(

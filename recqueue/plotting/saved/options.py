@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from recqueue.errors import InputError
-from recqueue.io.results import Saved, Table, policy_from, sla_of
+from recqueue.io.results import Saved, Table, policy_from, shown, sla_of
 from recqueue.serving import Policy, Sla
 
 Results = Sequence[Saved | Table]
@@ -30,6 +29,8 @@ class Options:
         Bound to draw, where the results do not say or another one is meant.
     measured : tuple of str
         Files of measured latencies to draw on top (``latency``).
+    measured_where : mapping
+        Column -> value: only rows of these with these values are used.
     title : str or None
         Instead of the usual one; an empty text for none.
     bound : float or None
@@ -40,6 +41,7 @@ class Options:
     show: str | None = None
     sla_ms: float | None = None
     measured: tuple[str, ...] = ()
+    measured_where: Mapping[str, Any] = field(default_factory=dict)
     title: str | None = None
     bound: float | None = None
 
@@ -49,31 +51,7 @@ def table_of(results: Results, kind: str, made_by: str, where: Mapping[str, Any]
     if len(results) != 1 or not isinstance(results[0], Table):
         given = ", ".join(r.where for r in results)
         raise InputError(f"plot {kind}: takes one table, .parquet or .csv, not {given}; it is made by: {made_by}")
-    return filtered(results[0], where, made_by)
-
-
-def filtered(table: Table, where: Mapping[str, Any], made_by: str) -> Table:
-    """Rows with these values."""
-    for name, wanted in where.items():
-        values = table.values(name, made_by=made_by)
-        table = table.where_rows([_same(v, wanted) for v in values])
-        if not len(table):
-            there = ", ".join(dict.fromkeys(map(shown, values)))
-            raise InputError(f"{table.where}: no row with {name} {shown(wanted)}; there are {there}")
-    return table
-
-
-def _same(value: Any, wanted: Any) -> bool:
-    if isinstance(value, (int, float)) and isinstance(wanted, (int, float)):
-        return math.isclose(value, wanted, rel_tol=1e-9)
-    return bool(value == wanted)
-
-
-def shown(value: Any) -> str:
-    """Value as a legend or an error line shows it."""
-    if value is None:
-        return "null"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return results[0].matching(where, made_by=made_by)
 
 
 def method_of(table: Table) -> str | None:
