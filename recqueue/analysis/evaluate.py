@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Literal
 
 import numpy as np
@@ -60,7 +61,14 @@ def _policy(scenario: Scenario, asked_by: str) -> Policy:
     return scenario.policy
 
 
-def evaluate(scenario: Scenario, *, qps: float | None = None, costs: Costs | None = None) -> Performance:
+def evaluate(
+    scenario: Scenario,
+    *,
+    qps: float | None = None,
+    costs: Costs | None = None,
+    brief: bool = False,
+    compiled: bool = False,
+) -> Performance:
     """Latency quantiles, utilization and power of a scenario under its policy, by formula.
 
     Parameters
@@ -72,6 +80,11 @@ def evaluate(scenario: Scenario, *, qps: float | None = None, costs: Costs | Non
     costs : Costs, optional
         Of a scenario with the same machine and query sizes, where many are evaluated: nothing is read twice. That a
         table was read outside its range is then noted by who read it.
+    brief : bool
+        Leave out ``error`` and ``notes``.
+    compiled : bool
+        Find percentiles and means in compiled loops (:mod:`recqueue.analysis.compiled`), which pays from some thousand
+        answers on; they differ by rounding.
 
     Returns
     -------
@@ -95,8 +108,8 @@ def evaluate(scenario: Scenario, *, qps: float | None = None, costs: Costs | Non
             costs = Costs.of(scenario)
     else:
         check(scenario)
-    system, sla = scenario.system, scenario.sla
-    work = loads(scenario, policy, costs)
+    system, sla, mathematics = scenario.system, scenario.sla, _compiled() if compiled else forkjoin
+    work = costs.loads(scenario, policy)
     cpu_limit, accelerator_limit = work.saturation_qps(scenario)
     ranks = {"p50": 0.5, "p95": 0.95, "p99": 0.99, f"p{sla.percentile:g}": sla.percentile / 100}
     cpu, accelerator = rate / cpu_limit, rate / accelerator_limit
@@ -105,6 +118,8 @@ def evaluate(scenario: Scenario, *, qps: float | None = None, costs: Costs | Non
     error: dict[str, float] = {}
     cautions: tuple[str, ...] = ()
     try:
+        if max(cpu, 0.0 if fusing or (device and device.host_slowdown > 0) else accelerator) > 1 + 1e-9:
+            raise UnstableQueueError  # without asking each pool
         parts = mixture(scenario, policy, rate, costs)
     except UnstableQueueError:
         latency = dict.fromkeys(["mean", *ranks], np.inf)
@@ -114,18 +129,20 @@ def evaluate(scenario: Scenario, *, qps: float | None = None, costs: Costs | Non
             f"{min(cpu_limit, accelerator_limit):.6g} queries/s"
         )
     else:
-        found = np.maximum.accumulate(forkjoin.quantiles(parts, sorted(ranks.values())))  # roots are rounded
+        found = np.maximum.accumulate(mathematics.quantiles(parts, sorted(ranks.values())))  # roots are rounded
         at = dict(zip(sorted(ranks.values()), found.tolist(), strict=True))
-        latency = {"mean": float(forkjoin.mean(parts)), **{name: at[rank] for name, rank in ranks.items()}}
+        latency = {"mean": float(mathematics.mean(parts)), **{name: at[rank] for name, rank in ranks.items()}}
         status = "ok"
         cpu = cpu_utilization(scenario, policy, rate, costs)
-        dispersion = index_of_dispersion(scenario.arrivals, rate)
         if fusing:
             accelerator = float(fused(scenario, policy, rate, costs).utilization)
-            cautions = fusion.caution(system)
-        else:
-            error, cautions = expected_error(scenario, parts, max(cpu, accelerator), dispersion)
-        cautions = (*cautions, *_jumps(parts, ranks, latency))
+        if not brief:
+            if fusing:
+                cautions = fusion.caution(system)
+            else:
+                dispersion = index_of_dispersion(scenario.arrivals, rate)
+                error, cautions = expected_error(scenario, parts, max(cpu, accelerator), dispersion)
+            cautions = (*cautions, *_jumps(parts, ranks, latency))
     stable = status == "ok"
     return Performance(
         kind="evaluate",
@@ -141,6 +158,13 @@ def evaluate(scenario: Scenario, *, qps: float | None = None, costs: Costs | Non
         error=error,
         notes=(*(str(w.message) for w in caught), *cautions),
     )
+
+
+def _compiled() -> ModuleType:
+    """The same functions as ``queueing.forkjoin``, compiled; loads numba."""
+    from recqueue.analysis import compiled
+
+    return compiled
 
 
 def _jumps(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,6 +140,40 @@ class Response:
             last=_places_of(last_s + last_more_s, last_cv, q.noise),
         )
 
+    @cached_property
+    def flat(self) -> Flat | None:
+        """What its distribution function is computed from, packed for a compiled loop; None without noise."""
+        q = self.queries
+        if q.cv == 0 and self.slowdown is None:
+            return None
+        f, (starts, _, _) = self._factors, self._levels
+        (low, high, share), (slope, intercept) = f.before, f.full
+        lines, (idle_s, probability) = len(tables(q.noise)[1]), self.idle
+        kinds, levels, rows, numbers = len(f.member), len(f.weights), len(f.starts), len(f.split)
+
+        def wide(values: _Array) -> _Array:
+            return np.broadcast_to(values, (len(values), levels))
+
+        floats = [
+            *([q.cv, self._longest_s], idle_s, probability),
+            *(starts[0], starts[-1], f.weights),
+            *(f.starts, wide(f.more_s), slope, wide(intercept)),
+            wide(np.exp((1 - intercept) / slope) * (1 - 1e-9)),
+            wide(np.exp((lines - 1 - intercept) / slope) * (1 + 1e-9)),
+            *(np.resize(f.gaps, rows), share),
+            *(f.last_starts, f.last_more_s, f.last[0], wide(f.last[1])),
+        ]
+        return Flat(
+            np.concatenate([np.ravel(part) for part in floats]),
+            np.concatenate(([kinds, levels, rows, numbers, self._at_once], low, high, f.split[:, 0], f.member)),
+            q.noise,
+        )
+
+    @property
+    def _at_once(self) -> int:
+        """Times evaluated together."""
+        return max(1, _AT_ONCE // (len(self.queries.full) * len(self._factors.weights)))
+
     def cdf(self, t: NDArray[np.float64] | float) -> NDArray[np.float64]:
         r"""Probability that a query is done within ``t`` seconds, in the shape of ``t``; quickest when they ascend.
 
@@ -158,7 +193,7 @@ class Response:
                 before = self._started(full, np.broadcast_to(t[:, None] - q.full_s, found.shape))
                 found = np.where(q.full > 0, np.minimum(found, before), found)
             return np.asarray(np.where(t > 0, found @ q.probability, 0.0)).reshape(shape)
-        at_once = max(1, _AT_ONCE // (len(q.full) * len(self._factors.weights)))
+        at_once = self._at_once
         chunks = [self._noisy_cdf(t[i : i + at_once]) for i in range(0, len(t), at_once)]
         return np.concatenate(chunks).reshape(shape)
 
@@ -219,7 +254,7 @@ class Response:
             starts, slow, weights = self._levels
             return float(q.probability @ (starts[:1] + q.last_s[:, None] * slow[:1]) @ weights)
         edges = np.array([0.0, *quantiles([(1.0, self)], [0.01, 0.6, 0.97, 1 - 1e-5], relative=1e-3)])
-        nodes, weights = _gauss_points(min(48, 10 + int(1 / q.cv)) if q.cv else 48)
+        nodes, weights = gauss_points(min(48, 10 + int(1 / q.cv)) if q.cv else 48)
         times = edges[:-1, None] + np.diff(edges)[:, None] * (nodes + 1) / 2
         tails = 1 - self.cdf(times)
         return float(tails @ weights @ np.diff(edges) / 2)
@@ -276,6 +311,31 @@ _AT_ONCE = 1 << 15
 _Table = tuple[_Array, _Array]
 
 
+class Flat(NamedTuple):
+    """A noisy distribution function in two arrays, one part after the other.
+
+    Attributes
+    ----------
+    floats : numpy.ndarray
+        ``cv`` and ``longest_s``; of each kind its response on idle servers and its probability; by level the starts
+        of the first and the last position, and the weight; of the positions that full sub-requests hold (by level):
+        starts, seconds that their noise adds, slope (not by level) and intercept by which the table of logarithms is
+        read at the logarithm of what is left, and which seconds are before its first and after its last line; how far
+        apart the positions are; for each number of full sub-requests the weight of the upper of the two rows around the
+        last one, the starts of the last sub-request (by level), and seconds that noise adds; of each kind slope and
+        intercept (by level) by which the table is read.
+    ints : numpy.ndarray
+        Kinds, levels, positions, numbers of full sub-requests, times evaluated together; for each number the lower and
+        the upper row and whether it is above 0; of each kind which number it has.
+    noise : tuple
+        Law of the noise, as :func:`tables` takes it.
+    """
+
+    floats: _Array
+    ints: NDArray[np.int64]
+    noise: tuple[float, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class _Factors:
     """Constants of a noisy distribution function.
@@ -299,7 +359,8 @@ class _Factors:
 
 
 @lru_cache(maxsize=64)
-def _gauss_points(number: int) -> tuple[_Array, _Array]:
+def gauss_points(number: int) -> tuple[_Array, _Array]:
+    """Nodes in -1..1 and weights that integrate a polynomial."""
     nodes, weights = np.polynomial.legendre.leggauss(number)
     return nodes, weights
 
@@ -335,6 +396,16 @@ def _tables(noise: tuple[float, ...]) -> tuple[tuple[float, float], _Table, _Tab
         log_table = np.concatenate(([_NEVER], log_ndtr(z), [0.0, 0.0]))
         table = np.concatenate(([0.0], ndtr(z), [1.0, 1.0]))
     return (float(z[0]) - step, 1 / step), lines(log_table), lines(table)
+
+
+@lru_cache(maxsize=32)
+def tables(noise: tuple[float, ...]) -> _Array:
+    """P(Z <= z) of the law of a noise and its logarithm, each as the intercept and the slope of every line.
+
+    Shape (2, lines, 2); where a line is read says :class:`Flat`.
+    """
+    _, log_table, table = _tables(noise)
+    return np.stack((np.stack(table, axis=1), np.stack(log_table, axis=1)))
 
 
 def _places_of(mean_s: _Array, cv: _Array, noise: tuple[float, ...]) -> tuple[_Array, _Array]:
@@ -464,15 +535,19 @@ def quantile(mixture: Sequence[tuple[float, Response]], p: float) -> float:
     return quantiles(mixture, [p])[0]
 
 
-def quantiles(mixture: Sequence[tuple[float, Response]], p: Sequence[float], *, relative: float = 1e-6) -> list[float]:
-    """:func:`quantile` for each of several shares, to ``relative`` of it or of the tail: quicker than one by one."""
+def idle_quantiles(mixture: Sequence[tuple[float, Response]], p: Sequence[float]) -> NDArray[np.float64]:
+    """About where the quantiles are: those on idle servers and without noise, and the noise of one service."""
     guesses = [(w, *r.idle) for w, r in mixture]
     times = np.concatenate([t for _, t, _ in guesses])
     shares = np.concatenate([w * share for w, _, share in guesses])
     order = np.argsort(times)
     at = np.minimum(np.searchsorted(np.cumsum(shares[order]), p), len(order) - 1)
-    cvs = [r.queries.cv for _, r in mixture]
-    guess = times[order[at]] * (1 + max(cvs))
+    return np.asarray(times[order[at]] * (1 + max(r.queries.cv for _, r in mixture)))
+
+
+def quantiles(mixture: Sequence[tuple[float, Response]], p: Sequence[float], *, relative: float = 1e-6) -> list[float]:
+    """:func:`quantile` for each of several shares, to ``relative`` of it or of the tail: quicker than one by one."""
+    guess, cvs = idle_quantiles(mixture, p), [r.queries.cv for _, r in mixture]
     return tail_roots(partial(distribution, mixture), np.asarray(p), guess, smooth=min(cvs) > 0, relative=relative)
 
 

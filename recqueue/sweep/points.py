@@ -19,8 +19,9 @@ from recqueue.serving import Performance, Policy, Scenario, Sla
 Method = Literal["evaluate", "max-rate", "simulate", "optimize"]
 METHODS: tuple[str, ...] = get_args(Method)
 KNOBS = tuple(knob.name for knob in fields(Policy))
-FAST = (*(f"policy.{knob}" for knob in KNOBS), "qps", "sla.percentile", "sla.latency_ms")
-"""Keys that leave the machine and the workload alone, in the order in which points are computed."""
+FAST = (*(f"policy.{knob}" for knob in KNOBS[1:]), "qps", "policy.batch_size", "sla.percentile", "sla.latency_ms")
+"""Keys that leave the machine and the workload alone, in the order in which points are computed: the offload threshold
+and the rate decide all that happens on accelerators."""
 FIGURES = (
     "qps", "batch_size", "offload_threshold", "max_fused_queries",
     "mean_s", "p50_s", "p95_s", "p99_s", "utilization_cpu", "utilization_accelerator", "power_w", "meets_sla",
@@ -100,9 +101,13 @@ class Structure:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """Consecutive points: of each structure the inner ones from ``start`` up to ``stop``."""
+    """Consecutive points: of each structure the inner ones from ``start`` up to ``stop``.
+
+    ``compiled`` asks for compiled loops.
+    """
 
     method: Method
+    compiled: bool
     inner: Inner
     options: Options
     pieces: tuple[tuple[Structure, int, int], ...]
@@ -172,7 +177,7 @@ def _piece(rows: _Rows, at: int, task: Task, structure: Structure, start: int, s
             asked = _scenario(structure, task.inner, (*place, members[0][1]))
             if task.method == "evaluate":
                 costs = costs or Costs.of(asked)
-                _evaluated(rows, members, asked, task.inner, costs)
+                _evaluated(rows, members, asked, task, costs)
                 continue
         except Exception as error:
             for row, _ in members:
@@ -185,11 +190,12 @@ def _piece(rows: _Rows, at: int, task: Task, structure: Structure, start: int, s
                 _failed(rows, row, error, structure, task.inner, place)
 
 
+_KNOBS = tuple(FAST.index(f"policy.{knob}") for knob in KNOBS)
 _QPS, _PERCENTILE, _LATENCY = (FAST.index(key) for key in ("qps", "sla.percentile", "sla.latency_ms"))
 
 
 def _knobs(structure: Structure, inner: Inner, place: Sequence[int]) -> dict[str, int | None]:
-    knobs = {knob: inner.pick(i, place[i], structure.policy.get(knob)) for i, knob in enumerate(KNOBS)}
+    knobs = {knob: inner.pick(i, place[i], structure.policy.get(knob)) for knob, i in zip(KNOBS, _KNOBS, strict=True)}
     return {} if knobs["batch_size"] is None else knobs
 
 
@@ -258,12 +264,12 @@ def _feasible(feasible: bool, reason: str) -> dict[str, str | None]:
     return {"status": "ok", "reason": None} if feasible else {"status": "infeasible", "reason": reason}
 
 
-def _evaluated(rows: _Rows, members: Sequence[tuple[int, int]], scenario: Scenario, inner: Inner, costs: Costs) -> None:
-    p = evaluate(scenario, costs=costs)
+def _evaluated(rows: _Rows, members: Sequence[tuple[int, int]], scenario: Scenario, task: Task, costs: Costs) -> None:
+    p = evaluate(scenario, costs=costs, brief=True, compiled=task.compiled)
     figures, told = _figures(scenario, p, scenario.policy), _told(p)
     late = p.latency_s[f"p{scenario.sla.percentile:g}"]
     for row, bound in members:
-        figures["meets_sla"] = float(late <= inner.pick(_LATENCY, bound, scenario.sla.latency_s))
+        figures["meets_sla"] = float(late <= task.inner.pick(_LATENCY, bound, scenario.sla.latency_s))
         rows.put(row, figures, **told)
 
 

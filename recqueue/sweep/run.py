@@ -38,6 +38,8 @@ _AT_ONCE = {"evaluate": 400, "max-rate": 40, "simulate": 1, "optimize": 1}
 """Points of a task: about a second of work, so that a task costs little beside it and little is lost with a worker."""
 _FEW = {"evaluate": 200, "max-rate": 20, "simulate": 1, "optimize": 1}
 """Points that are not worth processes of their own."""
+_MANY = 2000
+"""Points from which on compiled loops are worth loading."""
 _MOST_STRUCTURES = 50
 """Machines with their workload that one task carries."""
 _TASKS_EACH = 4
@@ -84,7 +86,8 @@ class Sweep:
         """The points from ``start`` up to ``stop``, in the order in which they are computed: machines outermost."""
         inner = int(np.prod(self.inner.shape))
         parts = tuple((self.structures[i], a, b) for i, a, b in pieces(start, stop, inner))
-        return Task(method=self.method, inner=self.inner, options=self.options, pieces=parts)
+        compiled = self.points >= _MANY
+        return Task(method=self.method, compiled=compiled, inner=self.inner, options=self.options, pieces=parts)
 
     def tasks(self, spans: Sequence[tuple[int, int]], workers: int) -> Iterator[tuple[int, Task]]:
         """First point and task of every part of what is missing."""
