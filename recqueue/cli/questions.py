@@ -154,7 +154,8 @@ def evaluate(
 @click.option(
     "--records",
     metavar="FILE",
-    help="Also write one row per query of a run of --queries queries to this Parquet file (extra 'parquet').",
+    help="Also write a run of --queries queries: one row per query to a Parquet file (extra 'parquet'), or per "
+    "sub-request to a file that ends in .csv.",
 )
 @click.pass_context
 def simulate(
@@ -208,10 +209,14 @@ def simulate(
 def _write_records(scenario: Scenario, path: str, queries: int, seed: int) -> str:
     """Write the queries of one run; its first ones are those of the first replication, with the same seed."""
     from recqueue.io.parquet import QueryRecords
-    from recqueue.simulate import run_blocks, spawn
+    from recqueue.io.sub_requests import write_sub_requests
+    from recqueue.simulate import run_blocks, spawn, sub_requests
 
     if scenario.policy is None or scenario.qps is None:
         raise InputError("records: a policy and a rate are needed")
+    if path.lower().endswith(".csv"):
+        run = sub_requests(scenario, scenario.policy, scenario.qps, queries, spawn(seed, 1)[0])
+        return f"{path}, {write_sub_requests(path, run):,} sub-requests"
     with QueryRecords(path) as file:
         run_blocks(scenario, scenario.policy, scenario.qps, queries, spawn(seed, 1)[0], file.write)
     return f"{path}, {file.rows:,} queries"

@@ -9,6 +9,7 @@ from recqueue.simulate.quantiles import LatencyHistogram
 from recqueue.simulate.replication import Run, Totals, run_blocks, run_once
 from recqueue.simulate.stages import simulate_pipeline
 from recqueue.simulate.streams import spawn
+from recqueue.simulate.sub_requests import SubRequests, sub_requests
 from recqueue.simulate.time_series import TimeSeries
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "LatencyHistogram",
     "LongRun",
     "Run",
+    "SubRequests",
     "TimeSeries",
     "Totals",
     "compare_policies",
@@ -29,4 +31,5 @@ __all__ = [
     "simulate_fleet",
     "simulate_pipeline",
     "spawn",
+    "sub_requests",
 ]

@@ -173,6 +173,8 @@ class _EventPool:
         self.waiting = (np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64))
         self.out, self.unfinished, self.last_core = np.empty((4, 0)), np.empty(0, np.int64), np.empty(0, np.int64)
         self.unplaced = 0
+        self.served_by = np.empty(0, np.int64)
+        """Core on which the latest sub-request of each query handed back by the latest call ran."""
 
     @property
     def busy_s(self) -> float:
@@ -221,6 +223,7 @@ class _EventPool:
         self.cores.node_query[:] -= done
         self.waiting = (q[done:], a[done:], n[done:], parts[done:])
         self.out, self.unfinished, self.last_core = out[:, done:], unfinished[done:], last_core[done:]
+        self.served_by = last_core[:done]
         return _finished("cpu", q[:done], a[:done], n[:done], parts[:done], out[:, :done])
 
 

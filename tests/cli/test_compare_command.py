@@ -132,3 +132,14 @@ def test_a_saved_answer_is_the_answer(recqueue_command, small, tmp_path, command
     direct = recqueue.simulate(scenario, queries=2000) if options else recqueue.evaluate(scenario)
     assert performance_of(saved) == direct
     assert (policy_of(saved), sla_of(saved)) == (scenario.policy, scenario.sla)
+
+
+def test_simulated_sub_requests_compare_like_a_servers(recqueue_command, small, tmp_path):
+    file = tmp_path / "run.csv"
+    done = recqueue_command("simulate", small, "--queries", 4000, "--records", file)
+    assert f"records: {file}, " in done.stdout
+    record = json.loads(recqueue_command("compare", file, small, "--json").stdout)
+    (run,) = record["runs"]
+    assert (run["queries"], run["qps"]) == (3600, pytest.approx(300, rel=0.05))
+    # 3600 queries tell the mean to a few per cent, and the formula's error is smaller
+    assert abs(run["error"]["mean"]) < 0.08
