@@ -1,0 +1,397 @@
+r"""Several models on one machine: which cores and accelerators each of them gets.
+
+.. math:: \max_{k, g} \; \min_m Q_m(k_m, g_m) / d_m, \qquad \sum_m k_m \le K, \; \sum_m g_m \le G
+
+with Q the rate of the best policy of a model on so many cores and accelerators, found by search, and d its demand; or the
+weighted sum of the rates, :math:`\max \sum_m w_m Q_m`. Solved over all partitions in whole numbers by dynamic
+programming on upper bounds of Q: the rate at which no policy of that part saturates. The parts of the best partition are
+worked out exactly, which lowers their bounds and those of all smaller parts, and so on until the best partition by the bounds is
+exact: then no other can be better.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import comb
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recqueue.analysis.pools import Costs
+from recqueue.errors import InputError
+from recqueue.optimize.result import Verification
+from recqueue.optimize.search import lattice, search
+from recqueue.serving import Policy, Scenario
+
+Goal = Literal["scale", "rate"]
+_Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tenant:
+    """A model that shares the machine.
+
+    Attributes
+    ----------
+    name : str
+        For reports.
+    scenario : Scenario
+        The model with the whole machine to itself; its ``qps`` is the demand.
+    weight : float
+        Of its rate in the weighted sum.
+
+    Raises
+    ------
+    InputError
+        When there is no demand, or the weight is below 0.
+    """
+
+    name: str
+    scenario: Scenario
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.scenario.qps is None:
+            raise InputError(f"models {self.name}: qps: missing; give its demand in queries per second")
+        if not (np.isfinite(self.weight) and self.weight >= 0):
+            raise InputError(f"models {self.name}: weight {self.weight}; it must be finite and 0 or more")
+
+    @property
+    def demand_qps(self) -> float:
+        """Queries per second that it should carry at scale 1."""
+        return self.scenario.qps or 0.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Part:
+    """What one model gets, and what it does there.
+
+    Attributes
+    ----------
+    tenant : Tenant
+        The model.
+    cores, accelerators : int
+        Its part.
+    policy : Policy or None
+        Best policy there; None when no policy keeps the promise.
+    most_qps : float
+        What that policy carries.
+    qps : float
+        The rate to rely on: the demand times the common scale, or all it carries when the sum is maximized; verified
+        when ``verification`` says so.
+    verification : Verification or None
+        Of ``qps`` by simulation of the part; None when it was not asked for.
+    """
+
+    tenant: Tenant
+    cores: int
+    accelerators: int
+    policy: Policy | None
+    most_qps: float
+    qps: float
+    verification: Verification | None = None
+
+    @property
+    def scale(self) -> float:
+        """``qps`` over the demand."""
+        return self.qps / self.tenant.demand_qps
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sharing:
+    """The best partition.
+
+    Attributes
+    ----------
+    cores, accelerators : int
+        Of the machine.
+    goal : {"scale", "rate"}
+        What was maximized.
+    parts, proportional : tuple of Part
+        The best partition, and the one in proportion to the work that each demand brings.
+    evaluated, possible : int
+        Parts (a model on so many cores and accelerators) whose best policy was searched, and all there are.
+    partitions : int
+        Ways to divide the machine.
+    bound : float
+        No partition does better by formula: the goal of the best one, which the bounds of all others do not exceed.
+    notes : tuple of str
+        What was assumed.
+    seconds : float
+        Wall-clock time.
+    """
+
+    cores: int
+    accelerators: int
+    goal: Goal
+    parts: tuple[Part, ...]
+    proportional: tuple[Part, ...]
+    evaluated: int
+    possible: int
+    partitions: int
+    bound: float
+    notes: tuple[str, ...]
+    seconds: float
+
+    @property
+    def scale(self) -> float:
+        """Multiple of all demands that the machine carries; the least over the models."""
+        return min(part.scale for part in self.parts)
+
+    @property
+    def proportional_scale(self) -> float:
+        """The same in the proportional partition."""
+        return min(part.scale for part in self.proportional)
+
+    @property
+    def weighted_qps(self) -> float:
+        """Weighted sum of the rates."""
+        return sum(p.tenant.weight * p.qps for p in self.parts)
+
+
+def beside(scenario: Scenario, cores: int, accelerators: int) -> Scenario:
+    """A model on a part of its machine, all other cores busy.
+
+    The slow-down with j of its own cores busy is that of j and all the others together, where that is more: a
+    model whose cores quicken each other gets no credit for those of other models.
+    """
+    system = scenario.system
+    others = system.cores - cores
+    given = system.contention
+    if others and len(given.busy) > 1:
+        j = np.arange(1, cores + 1)
+        together = np.maximum(given.factor_at(j.astype(float)), given.factor_at(j + float(others)))
+        first = float(together[0])
+        given = replace(given, busy=tuple(j.tolist()), factor=tuple((together / first).tolist()))
+        service = replace(system.service, seconds=tuple(s * first for s in system.service.seconds))
+        system = replace(system, service=service, contention=given)
+    device = system.accelerator
+    device = replace(device, count=accelerators) if device is not None and accelerators else None
+    return replace(scenario, policy=None, system=replace(system, cores=cores, accelerator=device))
+
+
+class _Rates:
+    """Rates of one model by cores and accelerators: bounds, and exact ones as they are asked for."""
+
+    def __init__(self, tenant: Tenant) -> None:
+        self.tenant = tenant
+        system = tenant.scenario.system
+        self.most = system.cores, system.accelerator.count if system.accelerator else 0
+        self.found: dict[tuple[int, int], tuple[Policy | None, float]] = {}
+
+    @cached_property
+    def bound(self) -> _Array:
+        """Rates that no policy of a part exceeds, shape (cores + 1, accelerators + 1); 0 without a core."""
+        cores, accelerators = self.most
+        found = np.zeros((cores + 1, accelerators + 1))
+        for k in range(1, cores + 1):
+            for g in range(accelerators + 1):
+                part = beside(self.tenant.scenario, k, g)
+                found[k, g] = lattice(part, Costs.of(part)).bound_qps.max()
+        return found
+
+    def exact(self, k: int, g: int) -> float:
+        """Rate of the best policy of a part."""
+        if (k, g) not in self.found:
+            part = beside(self.tenant.scenario, k, g)
+            best = search(part, Costs.of(part))
+            self.found[k, g] = best.policy, best.qps
+            # Fewer cores or accelerators carry no more.
+            smaller = self.bound[: k + 1, : g + 1]
+            np.minimum(smaller, best.qps, out=smaller)
+        return self.found[k, g][1]
+
+    def part(self, k: int, g: int) -> Part:
+        """What the model does on a part."""
+        rate = self.exact(k, g)
+        return Part(tenant=self.tenant, cores=k, accelerators=g, policy=self.found[k, g][0], most_qps=rate, qps=rate)
+
+
+def share(
+    tenants: Sequence[Tenant],
+    *,
+    goal: Goal = "scale",
+    verify: bool = True,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> Sharing:
+    """Divide a machine among models.
+
+    Parameters
+    ----------
+    tenants : sequence of Tenant
+        Models described on the same machine.
+    goal : {"scale", "rate"}
+        Largest common multiple of the demands, or largest weighted sum of the rates.
+    verify : bool
+        Simulate each part at its rate, stepping back where the formula was optimistic.
+    seed : int
+        Of the simulations.
+    progress : callable, optional
+        Called with a line at each stage.
+
+    Returns
+    -------
+    Sharing
+
+    Raises
+    ------
+    InputError
+        When there are no tenants, fewer cores than models, or the models are described on different machines.
+    """
+    started = time.perf_counter()
+    say = progress or (lambda line: None)
+    cores, accelerators = _machine(tenants)
+    rates = [_Rates(t) for t in tenants]
+    value = [(1 / r.tenant.demand_qps) if goal == "scale" else r.tenant.weight for r in rates]
+    say("dividing the machine")
+    split = _proportional(tenants, cores, accelerators)
+    proportional = tuple(r.part(k, g) for r, (k, g) in zip(rates, split, strict=True))
+    while True:
+        worth = [r.bound * v for r, v in zip(rates, value, strict=True)]
+        best, split = _best(worth, goal)
+        unknown = [m for m, (k, g) in enumerate(split) if (k, g) not in rates[m].found]
+        if not unknown:
+            break
+        m = min(unknown, key=lambda m: worth[m][split[m]])
+        rates[m].exact(*split[m])
+    split = _spare(rates, value, split, (cores, accelerators))
+    parts = tuple(r.part(k, g) for r, (k, g) in zip(rates, split, strict=True))
+    if goal == "scale":
+        parts, proportional = _at_scale(parts), _at_scale(proportional)
+    if verify:
+        parts = tuple(_verified(part, seed, say) for part in parts)
+        proportional = tuple(_verified(part, seed, say) for part in proportional)
+    return Sharing(
+        cores=cores,
+        accelerators=accelerators,
+        goal=goal,
+        parts=parts,
+        proportional=proportional,
+        evaluated=sum(len(r.found) for r in rates),
+        possible=len(rates) * cores * (accelerators + 1),
+        partitions=comb(cores, len(rates)) * comb(accelerators + len(rates), len(rates)),
+        bound=best,
+        notes=tuple(_notes(tenants)),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _machine(tenants: Sequence[Tenant]) -> tuple[int, int]:
+    """Cores and accelerators of the machine that all tenants are described on."""
+    if not tenants:
+        raise InputError("models: none given; at least one is needed")
+    systems = [t.scenario.system for t in tenants]
+    machines = {
+        (s.name, s.cores, (s.accelerator.name, s.accelerator.count) if s.accelerator else None) for s in systems
+    }
+    if len(machines) > 1:
+        raise InputError(f"models: described on different machines, {sorted(map(str, machines))}; use one for all")
+    cores, device = systems[0].cores, systems[0].accelerator
+    if cores < len(tenants):
+        raise InputError(f"server.cores {cores} for {len(tenants)} models; each needs a core of its own")
+    return cores, device.count if device else 0
+
+
+def _best(worth: Sequence[_Array], goal: Goal) -> tuple[float, list[tuple[int, int]]]:
+    """Largest goal over all partitions, and a partition that has it; each model gets a core or more."""
+    cores, accelerators = (n - 1 for n in worth[0].shape)
+    best = np.full((cores + 1, accelerators + 1), -np.inf)
+    best[0, 0] = np.inf if goal == "scale" else 0.0
+    choices = []
+    for table in worth:
+        new = np.full_like(best, -np.inf)
+        chosen = np.zeros((*best.shape, 2), dtype=np.int64)
+        for k in range(1, cores + 1):
+            for g in range(accelerators + 1):
+                before = best[: cores + 1 - k, : accelerators + 1 - g]
+                if goal == "scale":
+                    after = np.minimum(before, table[k, g])
+                else:
+                    after = before + table[k, g]
+                place = new[k:, g:]
+                better = after > place
+                place[better] = after[better]
+                chosen[k:, g:][better] = (k, g)
+        best = new
+        choices.append(chosen)
+    at = np.unravel_index(int(np.argmax(best)), best.shape)
+    top, place = float(best[at]), (int(at[0]), int(at[1]))
+    split = []
+    for chosen in reversed(choices):
+        k, g = (int(x) for x in chosen[place])
+        split.append((k, g))
+        place = place[0] - k, place[1] - g
+    return top, split[::-1]
+
+
+def _spare(
+    rates: Sequence[_Rates], value: Sequence[float], split: list[tuple[int, int]], machine: tuple[int, int]
+) -> list[tuple[int, int]]:
+    """Give what the partition leaves over to the model that has the least, accelerators first."""
+    split = list(split)
+
+    def least() -> int:
+        return min(range(len(rates)), key=lambda m: rates[m].exact(*split[m]) * value[m])
+
+    for _ in range(machine[1] - sum(g for _, g in split)):
+        m = least()
+        split[m] = split[m][0], split[m][1] + 1
+    for _ in range(machine[0] - sum(k for k, _ in split)):
+        m = least()
+        split[m] = split[m][0] + 1, split[m][1]
+    return split
+
+
+def _proportional(tenants: Sequence[Tenant], cores: int, accelerators: int) -> list[tuple[int, int]]:
+    """Cores and accelerators in proportion to the core work that the demands bring, a core or more for each."""
+    work = []
+    for t in tenants:
+        costs, sizes = Costs.of(t.scenario), t.scenario.sizes
+        work.append(t.demand_qps * float(sizes.pmf @ costs.core_s[: len(sizes.pmf)]))
+    share = np.array(work) / sum(work)
+    return list(zip(_whole(share, cores, 1), _whole(share, accelerators, 0), strict=True))
+
+
+def _whole(share: _Array, total: int, least: int) -> list[int]:
+    """Whole numbers of ``least`` or more that add up to ``total``: those furthest below their share get more."""
+    given = np.full(len(share), least)
+    while given.sum() < total:
+        given[int(np.argmax(share * total - given))] += 1
+    return [int(n) for n in given]
+
+
+def _at_scale(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """Every part at the scale that the weakest carries."""
+    scale = min(part.most_qps / part.tenant.demand_qps for part in parts)
+    return tuple(replace(part, qps=scale * part.tenant.demand_qps) for part in parts)
+
+
+def _verified(part: Part, seed: int, say: Callable[[str], None]) -> Part:
+    """The part with the rate that simulation confirms; 0 when none."""
+    if part.policy is None or part.qps == 0:
+        return part
+    from recqueue.optimize.verify import verify  # loads numba
+
+    say(f"simulating {part.tenant.name} on {part.cores} cores")
+    scenario = beside(part.tenant.scenario, part.cores, part.accelerators)
+    rate, seen = verify(scenario, part.policy, part.qps, seed=seed)
+    return replace(part, qps=rate if seen.verdict == "pass" else 0.0, verification=seen)
+
+
+def _notes(tenants: Sequence[Tenant]) -> list[str]:
+    """What is assumed of models side by side."""
+    system = tenants[0].scenario.system
+    notes = []
+    if any(len(t.scenario.system.contention.busy) > 1 for t in tenants):
+        notes.append(
+            "cores of other models slow a model as its own do, all of them busy; how different models slow each other "
+            "was not measured"
+        )
+    if system.accelerator is not None:
+        notes.append("an accelerator serves one model only")
+    return notes
