@@ -25,6 +25,7 @@ COMMANDS = {
     "plot": ("recqueue.cli.plot", "Draw saved results: heat maps, latency curves, Pareto fronts, errors."),
     "compare": ("recqueue.cli.compare", "Measured latencies against predicted ones, by load."),
     "check": ("recqueue.cli.check", "Promises held against a scenario or a saved answer, for scripts."),
+    "share": ("recqueue.cli.share", "Divide one machine among several models."),
     "plan": ("recqueue.cli.plan", "Plan which machines run which model, hour by hour."),
     "models": ("recqueue.cli.models", "List the models, or show the operators of one."),
     "hardware": ("recqueue.cli.hardware", "List the hardware and the profiles measured on it."),

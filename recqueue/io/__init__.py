@@ -10,6 +10,7 @@ from recqueue.io.fleet import fleet_from_source, load_fleet
 from recqueue.io.pipeline import load_pipeline, pipeline_from_source
 from recqueue.io.planning import load_plan, plan_template
 from recqueue.io.scenario import load_scenario, packaged_scenarios, scenario_from_mapping, template
+from recqueue.io.sharing import load_sharing
 from recqueue.io.source import read_source
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ __all__ = [
     "load_pipeline",
     "load_plan",
     "load_scenario",
+    "load_sharing",
     "packaged_scenarios",
     "plan_template",
     "scenario_from_mapping",

@@ -14,9 +14,9 @@ from recqueue.io.document import parse_yaml, with_overrides
 from recqueue.io.messages import near_miss, shown
 from recqueue.io.tables import read_text
 
-FOLDERS = {"scenario": "scenarios", "fleet": "fleets", "pipeline": "pipelines", "plan": "plans"}
+FOLDERS = {"scenario": "scenarios", "fleet": "fleets", "pipeline": "pipelines", "plan": "plans", "sharing": "sharing"}
 """Kind of description -> folder of the packaged ones; a file says its ``kind``, a scenario need not."""
-TAKES = {"plan": "'recqueue plan' takes it"}
+TAKES = {"plan": "'recqueue plan' takes it", "sharing": "'recqueue share' takes it"}
 """Kind of description -> which command is meant for it; the others can all be simulated."""
 
 
@@ -26,7 +26,7 @@ class Source:
 
     Attributes
     ----------
-    kind : {"scenario", "fleet", "pipeline", "plan"}
+    kind : {"scenario", "fleet", "pipeline", "plan", "sharing"}
         What is described.
     document : mapping
         Content of the file, overrides included.
@@ -110,7 +110,7 @@ def read_source(
         if kind not in FOLDERS:
             raise InputError(f"kind {shown(kind)}; allowed: {', '.join(kinds)}{near_miss(kind, kinds)}")
         if kind not in kinds:
-            takes = TAKES.get(kind, f"'recqueue simulate' takes {'it' if 'plan' in kinds else 'all of them'}")
+            takes = TAKES.get(kind, f"'recqueue simulate' takes {'it' if TAKES.keys() & set(kinds) else 'all of them'}")
             raise InputError(f"this is a {kind}, but a {wanted} is needed here; {takes}")
     if kind == "scenario":
         document.pop("kind", None)

@@ -2,11 +2,11 @@ r"""Several models on one machine: which cores and accelerators each of them get
 
 .. math:: \max_{k, g} \; \min_m Q_m(k_m, g_m) / d_m, \qquad \sum_m k_m \le K, \; \sum_m g_m \le G
 
-with Q the rate of the best policy of a model on so many cores and accelerators, found by search, and d its demand; or the
-weighted sum of the rates, :math:`\max \sum_m w_m Q_m`. Solved over all partitions in whole numbers by dynamic
-programming on upper bounds of Q: the rate at which no policy of that part saturates. The parts of the best partition are
-worked out exactly, which lowers their bounds and those of all smaller parts, and so on until the best partition by the bounds is
-exact: then no other can be better.
+with Q the rate of the best policy of a model on so many cores and accelerators, found by search, and d its demand; or
+the weighted sum of the rates, :math:`\max \sum_m w_m Q_m`. Solved over all partitions in whole numbers by dynamic
+programming on upper bounds of Q: the rate at which every policy of that part saturates. The parts of the best partition
+are worked out exactly, which lowers their bounds and those of all smaller parts, and so on until the best partition by
+the bounds is exact: then no other can be better.
 """
 
 from __future__ import annotations
@@ -16,54 +16,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import comb
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recqueue.analysis.pools import Costs
-from recqueue.errors import InputError
 from recqueue.optimize.result import Verification
 from recqueue.optimize.search import lattice, search
-from recqueue.serving import Policy, Scenario
+from recqueue.serving import Goal, Policy, Scenario, SharedMachine, Tenant
 
-Goal = Literal["scale", "rate"]
 _Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tenant:
-    """A model that shares the machine.
-
-    Attributes
-    ----------
-    name : str
-        For reports.
-    scenario : Scenario
-        The model with the whole machine to itself; its ``qps`` is the demand.
-    weight : float
-        Of its rate in the weighted sum.
-
-    Raises
-    ------
-    InputError
-        When there is no demand, or the weight is below 0.
-    """
-
-    name: str
-    scenario: Scenario
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.scenario.qps is None:
-            raise InputError(f"models {self.name}: qps: missing; give its demand in queries per second")
-        if not (np.isfinite(self.weight) and self.weight >= 0):
-            raise InputError(f"models {self.name}: weight {self.weight}; it must be finite and 0 or more")
-
-    @property
-    def demand_qps(self) -> float:
-        """Queries per second that it should carry at scale 1."""
-        return self.scenario.qps or 0.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -107,10 +69,8 @@ class Sharing:
 
     Attributes
     ----------
-    cores, accelerators : int
-        Of the machine.
-    goal : {"scale", "rate"}
-        What was maximized.
+    machine : SharedMachine
+        The question.
     parts, proportional : tuple of Part
         The best partition, and the one in proportion to the work that each demand brings.
     evaluated, possible : int
@@ -125,9 +85,7 @@ class Sharing:
         Wall-clock time.
     """
 
-    cores: int
-    accelerators: int
-    goal: Goal
+    machine: SharedMachine
     parts: tuple[Part, ...]
     proportional: tuple[Part, ...]
     evaluated: int
@@ -164,7 +122,7 @@ def beside(scenario: Scenario, cores: int, accelerators: int) -> Scenario:
     given = system.contention
     if others and len(given.busy) > 1:
         j = np.arange(1, cores + 1)
-        together = np.maximum(given.factor_at(j.astype(float)), given.factor_at(j + float(others)))
+        together = np.maximum(given.factor_at(j.astype(float)), given.factor_at((j + others).astype(float)))
         first = float(together[0])
         given = replace(given, busy=tuple(j.tolist()), factor=tuple((together / first).tolist()))
         service = replace(system.service, seconds=tuple(s * first for s in system.service.seconds))
@@ -212,9 +170,8 @@ class _Rates:
 
 
 def share(
-    tenants: Sequence[Tenant],
+    machine: SharedMachine,
     *,
-    goal: Goal = "scale",
     verify: bool = True,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
@@ -223,10 +180,8 @@ def share(
 
     Parameters
     ----------
-    tenants : sequence of Tenant
-        Models described on the same machine.
-    goal : {"scale", "rate"}
-        Largest common multiple of the demands, or largest weighted sum of the rates.
+    machine : SharedMachine
+        Models, machine and goal.
     verify : bool
         Simulate each part at its rate, stepping back where the formula was optimistic.
     seed : int
@@ -237,15 +192,10 @@ def share(
     Returns
     -------
     Sharing
-
-    Raises
-    ------
-    InputError
-        When there are no tenants, fewer cores than models, or the models are described on different machines.
     """
     started = time.perf_counter()
     say = progress or (lambda line: None)
-    cores, accelerators = _machine(tenants)
+    cores, accelerators, tenants, goal = machine.cores, machine.accelerators, machine.tenants, machine.goal
     rates = [_Rates(t) for t in tenants]
     value = [(1 / r.tenant.demand_qps) if goal == "scale" else r.tenant.weight for r in rates]
     say("dividing the machine")
@@ -267,9 +217,7 @@ def share(
         parts = tuple(_verified(part, seed, say) for part in parts)
         proportional = tuple(_verified(part, seed, say) for part in proportional)
     return Sharing(
-        cores=cores,
-        accelerators=accelerators,
-        goal=goal,
+        machine=machine,
         parts=parts,
         proportional=proportional,
         evaluated=sum(len(r.found) for r in rates),
@@ -279,22 +227,6 @@ def share(
         notes=tuple(_notes(tenants)),
         seconds=time.perf_counter() - started,
     )
-
-
-def _machine(tenants: Sequence[Tenant]) -> tuple[int, int]:
-    """Cores and accelerators of the machine that all tenants are described on."""
-    if not tenants:
-        raise InputError("models: none given; at least one is needed")
-    systems = [t.scenario.system for t in tenants]
-    machines = {
-        (s.name, s.cores, (s.accelerator.name, s.accelerator.count) if s.accelerator else None) for s in systems
-    }
-    if len(machines) > 1:
-        raise InputError(f"models: described on different machines, {sorted(map(str, machines))}; use one for all")
-    cores, device = systems[0].cores, systems[0].accelerator
-    if cores < len(tenants):
-        raise InputError(f"server.cores {cores} for {len(tenants)} models; each needs a core of its own")
-    return cores, device.count if device else 0
 
 
 def _best(worth: Sequence[_Array], goal: Goal) -> tuple[float, list[tuple[int, int]]]:
@@ -309,23 +241,19 @@ def _best(worth: Sequence[_Array], goal: Goal) -> tuple[float, list[tuple[int, i
         for k in range(1, cores + 1):
             for g in range(accelerators + 1):
                 before = best[: cores + 1 - k, : accelerators + 1 - g]
-                if goal == "scale":
-                    after = np.minimum(before, table[k, g])
-                else:
-                    after = before + table[k, g]
+                after = np.minimum(before, table[k, g]) if goal == "scale" else before + table[k, g]
                 place = new[k:, g:]
                 better = after > place
                 place[better] = after[better]
                 chosen[k:, g:][better] = (k, g)
         best = new
         choices.append(chosen)
-    at = np.unravel_index(int(np.argmax(best)), best.shape)
-    top, place = float(best[at]), (int(at[0]), int(at[1]))
-    split = []
+    i, j = divmod(int(np.argmax(best)), accelerators + 1)
+    top, split = float(best[i, j]), []
     for chosen in reversed(choices):
-        k, g = (int(x) for x in chosen[place])
+        k, g = (int(x) for x in chosen[i, j])
         split.append((k, g))
-        place = place[0] - k, place[1] - g
+        i, j = i - k, j - g
     return top, split[::-1]
 
 

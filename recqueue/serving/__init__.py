@@ -5,6 +5,7 @@ from recqueue.serving.performance import Experiment, Performance
 from recqueue.serving.planning import Demand, MachineType, PlanQuestion, Safety, Switching
 from recqueue.serving.policy import Policy
 from recqueue.serving.scenario import Scenario, Sla
+from recqueue.serving.sharing import Goal, SharedMachine, Tenant
 from recqueue.serving.stages import Pipeline, PipelinePerformance, Stage, StagePerformance, stages_from_graph
 from recqueue.serving.system import Accelerator, Power, System
 
@@ -15,6 +16,7 @@ __all__ = [
     "Experiment",
     "Fleet",
     "FleetPerformance",
+    "Goal",
     "HourPerformance",
     "MachineGroup",
     "MachineType",
@@ -27,10 +29,12 @@ __all__ = [
     "Router",
     "Safety",
     "Scenario",
+    "SharedMachine",
     "Sla",
     "Stage",
     "StagePerformance",
     "Switching",
     "System",
+    "Tenant",
     "stages_from_graph",
 ]
