@@ -14,6 +14,7 @@ COMMANDS = (
     "check",
     "sweep",
     "plan",
+    "share",
     "models",
     "hardware",
     "init",
