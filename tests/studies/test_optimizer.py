@@ -135,5 +135,6 @@ def test_committed_run_bears_the_claim_and_made_the_table():
     assert set(lines) == {c.name for c in optimizer.CASES}
     optimizer_report.check(lines)
     assert optimizer_report.TABLE.read_text() == optimizer_report.text(lines)
+    assert optimizer_report.SUMMARY.read_text() == optimizer_report.summary(optimizer_report.facts(lines))
     kept = json.loads(optimizer_report.JSON.read_text())
     assert kept["summary"] == json.loads(json.dumps(optimizer_report.facts(lines)))
