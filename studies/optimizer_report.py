@@ -113,8 +113,9 @@ def summary(f: Mapping[str, Any]) -> str:
     margin, ties = f["at_the_margin"], f["ties_at_the_margin"]
     tied = f", where {min(ties)} to {max(ties)} policies tie within 0.3 %" if ties else ""
     points = [
-        f"**Gap.** The policy that the formulas choose carries at most {f['largest_gap']:.2%} less than the best one by "
-        f"exhaustive simulation ({f['largest_gap_case']}); the median over {f['cases']} cases is {f['median_gap']:.2%}.",
+        f"**Gap.** The policy that the formulas choose carries at most {f['largest_gap']:.2%} less than the best one "
+        f"by exhaustive simulation ({f['largest_gap_case']}); over {f['cases']} cases the median is "
+        f"{f['median_gap']:.2%}.",
         f"**Verification.** {f['verified']} of {f['cases']} answers are verified, at no less than "
         f"{f['verified_share']:.1%} of the rate that long simulations find for the policy.",
         f"**Effort.** Finding the policy takes no simulation and {f['seconds_to_find']['median']:.1f} s (at most "
@@ -208,7 +209,7 @@ def draw(lines: Mapping[str, Line]) -> Figure:
     for i, counts in enumerate(effort.values()):
         right.plot(counts, np.full(len(counts), i) + np.linspace(-0.25, 0.25, len(counts)), ".", ms=4, color="C0")
         right.plot(np.median(counts), i, "k|", ms=16)
-    right.set(xscale="log", xlabel="sub-requests simulated in a case (ours to find the policy: none)")
+    right.set(xscale="log", xlabel="sub-requests simulated in each case")
     right.set_yticks(range(len(effort)), list(effort))
     right.invert_yaxis()
     return figure

@@ -31,7 +31,7 @@ PROVENANCE = {
 BASELINES = {
     "static": "static",
     "hill_climb": "hill climb",
-    "published_hill_climb": "published hill climb",
+    "published_hill_climb": "DeepRecSched climb",
     "random_search": "random search",
 }
 WIDTH = 110
@@ -314,19 +314,20 @@ def _comparison(r: Optimization) -> Table:
     table.add_column("compared with", no_wrap=True)
     device = r.scenario.system.accelerator
     fuses = device is not None and device.max_fused_queries > 1
-    for name in ("batch size", "offload from", *(["fused"] if fuses else []), "queries/s", "gain"):
+    for name in ("batch size", "offload from", *(["fused"] if fuses else []), "queries/s", "gain", "believed"):
         table.add_column(name, justify="right")
 
-    def add(label: str, policy: Policy | None, qps: float, gain: str) -> None:
+    def add(label: str, policy: Policy | None, qps: float, *others: str) -> None:
         threshold = policy.offload_threshold if policy else None
         knobs = (
             ("-", "-") if policy is None else (str(policy.batch_size), "never" if threshold is None else str(threshold))
         )
         fused = [str(policy.max_fused_queries or "all") if policy and threshold else "-"] if fuses else []
-        table.add_row(label, *knobs, *fused, rate(qps), gain)
+        table.add_row(label, *knobs, *fused, rate(qps), *others)
 
-    add("this policy", r.policy, r.qps, "")
+    add("this policy", r.policy, r.qps)
     for name, b in r.baselines.items():
         gain = f"{r.qps / b.qps:.2f} x" if b.qps > 0 else "the only one"
-        add(f"{BASELINES.get(name, name)} ({b.method})", b.policy, b.qps, gain)
+        believed = "" if b.believed_qps is None else rate(b.believed_qps)
+        add(BASELINES.get(name, name), b.policy, b.qps, gain, believed)
     return table
