@@ -106,6 +106,8 @@ def run(case: Case) -> dict[str, Any]:
         "qps": formula.qps,
         "limit": formula.limit,
         "evaluations": formula.evaluations,
+        "open": formula.certificate.open,
+        "proved_within": formula.certificate.gap,
         "seconds": formula.seconds,
         "sub_requests": 0,
     }
