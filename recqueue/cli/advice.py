@@ -11,7 +11,7 @@ from rich.text import Text
 from recqueue.serving import Policy, Scenario
 
 if TYPE_CHECKING:
-    from recqueue.optimize import Sensitivity
+    from recqueue.optimize import Infeasibility, Sensitivity
 
 DEPTHS = ("none", "quick", "thorough")
 _POOLS = {"cpu": "cores", "accelerator": "accelerator"}
@@ -47,6 +47,42 @@ def sensitivity_record(s: Sensitivity | None) -> dict[str, Any] | None:
         "circumstances": [dataclasses.asdict(c) for c in s.circumstances],
         "gains": [dataclasses.asdict(g) for g in s.gains],
     }
+
+
+def infeasibility_record(i: Infeasibility | None) -> dict[str, Any] | None:
+    """The record of schema 1 under ``infeasibility``; null where the promise is kept or it was not asked for."""
+    return None if i is None else dataclasses.asdict(i)
+
+
+def infeasibility_rows(i: Infeasibility) -> list[tuple[str, str | Text]]:
+    """Why the promise is not kept."""
+    what = (
+        Text("NO RATE KEEPS THE SLA", style="bold red")
+        if i.demand_qps is None or i.carries_qps == 0
+        else Text(f"THE DEMAND OF {rate(i.demand_qps)} QUERIES/S CANNOT BE CARRIED", style="bold red").append(
+            f": {rate(i.demand_qps - i.carries_qps)} queries/s ({i.carries_qps / i.demand_qps - 1:.1%}) too many",
+            style="not bold",
+        )
+    )
+    closest = "with this policy" if i.kept else f"{i.policy} comes closest"
+    return [("missed", what), ("because", f"{i.cause}: {i.reason}; {closest}")]
+
+
+def remedies_table(i: Infeasibility) -> Table:
+    """The nearest promise, machine or load that will do."""
+    table = _table("any one of these would do, the smallest change first")
+    table.add_column("batch / offload from", justify="right")
+    for r in i.remedies:
+        if r.needed is not None:
+            table.add_row(r.text + (" (*)" if r.extrapolated else ""), knobs(r.policy))
+    return table
+
+
+def infeasibility_lines(i: Infeasibility) -> list[Table | str]:
+    """What to print below a report."""
+    cannot = "; ".join(r.text for r in i.remedies if r.needed is None)
+    lines: list[Table | str] = [remedies_table(i)] if any(r.needed is not None for r in i.remedies) else []
+    return [*lines, *([f"no help: {cannot}"] if cannot else [])]
 
 
 def headroom_rows(s: Sensitivity) -> list[tuple[str, str | Text]]:
@@ -104,7 +140,11 @@ def gains_table(s: Sensitivity) -> Table:
 
 def sensitivity_lines(s: Sensitivity, scenario: Scenario) -> list[Table | str]:
     """What to print below a report."""
-    depth = "all policies searched" if s.thorough else "policies around the best one searched (--sensitivity thorough)"
+    depth = (
+        "all policies searched"
+        if s.thorough
+        else "the most promising policies tried (--sensitivity thorough tries all)"
+    )
     note = "by formula; " + depth
     if any(g.extrapolated for g in s.gains):
         note += "; (*) asks a latency table outside its measured range"

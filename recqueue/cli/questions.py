@@ -12,7 +12,7 @@ from recqueue.cli.app import CANNOT_MEET_SLA, INTERRUPTED, PASS, UNDECIDED
 from recqueue.errors import InputError
 
 if TYPE_CHECKING:
-    from recqueue.optimize import Sensitivity
+    from recqueue.optimize import Infeasibility, Sensitivity
     from recqueue.serving import Fleet, Performance, Pipeline, Scenario
 
 
@@ -97,6 +97,16 @@ def _room(scenario: Scenario, depth: str, qps: float | None = None) -> Sensitivi
     from recqueue.optimize import sensitivity_of
 
     return sensitivity_of(scenario, qps=qps, thorough=depth == "thorough")
+
+
+def _why(scenario: Scenario, depth: str, carries_qps: float, room: Sensitivity | None) -> Infeasibility | None:
+    """Why the policy of a scenario does not carry its demand, or nothing at all, where it was asked for."""
+    if depth == "none" or (carries_qps > 0 and (scenario.qps is None or scenario.qps <= carries_qps)):
+        return None
+    from recqueue.optimize import remedies_for
+
+    other = None if room is None else (room.best_policy, room.best_qps)
+    return remedies_for(scenario, keep_policy=True, best=(scenario.policy, carries_qps), alternative=other)
 
 
 def _show(
@@ -235,14 +245,15 @@ def max_rate(ctx: click.Context, scenario: str, settings: tuple[str, ...], sensi
         _with_rate(described, scenario, None)
     found = run(described)
     room = _room(described, sensitivity, found.qps)
+    why = _why(described, sensitivity, found.qps, room)
     if as_json:
         from recqueue.cli.records import dumps, max_rate_record
 
-        click.echo(dumps(max_rate_record(found, described, room)))
+        click.echo(dumps(max_rate_record(found, described, room, why)))
     else:
         from recqueue.cli.report import max_rate_report
 
-        max_rate_report(found, described, room)
+        max_rate_report(found, described, room, why)
     ctx.exit(PASS if found.feasible else CANNOT_MEET_SLA)
 
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recqueue.cli.advice import sensitivity_record
+from recqueue.cli.advice import infeasibility_record, sensitivity_record
 from recqueue.profiles import LatencyCurve
 from recqueue.serving import Performance, Policy, Scenario
 from recqueue.workload import arrivals_label
 
 if TYPE_CHECKING:
     from recqueue.analysis import MaxRate
-    from recqueue.optimize import Optimization, Sensitivity
+    from recqueue.optimize import Infeasibility, Optimization, Sensitivity
 
 SCHEMA = 1
 KNOBS = tuple(knob.name for knob in dataclasses.fields(Policy))
@@ -112,13 +112,19 @@ def performance_record(p: Performance, scenario: Scenario, sensitivity: Sensitiv
     }
 
 
-def max_rate_record(r: MaxRate, scenario: Scenario, sensitivity: Sensitivity | None = None) -> dict[str, Any]:
+def max_rate_record(
+    r: MaxRate,
+    scenario: Scenario,
+    sensitivity: Sensitivity | None = None,
+    infeasibility: Infeasibility | None = None,
+) -> dict[str, Any]:
     """Largest rate of a policy, and what stops it; the figures at that rate are missing when there is none."""
     p = r.performance
     figures = {"policy": policy_record(scenario.policy), **scenario_record(scenario, r.qps)}
     if p is not None:
         figures = performance_record(p, scenario)
     head = {"schema": SCHEMA, "kind": "max-rate", "qps": r.qps, "sensitivity": sensitivity_record(sensitivity)}
+    head["infeasibility"] = infeasibility_record(infeasibility)
     return {**figures, **head, "limit": r.limit, "reason": r.reason, "feasible": r.feasible}
 
 
@@ -175,5 +181,6 @@ def optimization_record(r: Optimization) -> dict[str, Any]:
         "seconds": r.seconds,
         "demand_qps": r.demand_qps,
         "sensitivity": sensitivity_record(r.sensitivity),
+        "infeasibility": infeasibility_record(r.infeasibility),
         **scenario_record(scenario, r.qps),
     }

@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from recqueue.cli.advice import headroom_rows, ms, rate, sensitivity_lines
+from recqueue.cli.advice import headroom_rows, infeasibility_lines, infeasibility_rows, ms, rate, sensitivity_lines
 from recqueue.profiles import LatencyCurve
 from recqueue.serving import Performance, Policy, Scenario
 from recqueue.workload import arrivals_label
 
 if TYPE_CHECKING:
     from recqueue.analysis import MaxRate
-    from recqueue.optimize import Optimization, Sensitivity
+    from recqueue.optimize import Infeasibility, Optimization, Sensitivity
 
 PROVENANCE = {
     "measured": "measured by this project",
@@ -155,6 +155,15 @@ def _print_sensitivity(out: Console, s: Sensitivity | None, scenario: Scenario) 
             out.print(part)
 
 
+def _print_infeasibility(out: Console, i: Infeasibility | None) -> None:
+    if i is not None:
+        out.print()
+        out.print(_grid(infeasibility_rows(i)))
+        out.print()
+        for part in infeasibility_lines(i):
+            out.print(part)
+
+
 def performance_report(p: Performance, scenario: Scenario, sensitivity: Sensitivity | None = None) -> None:
     """Print what evaluate or simulate found."""
     meets = {True: "yes", False: "NO", None: f"undecided: {_undecided(p, scenario)}"}[p.meets_sla]
@@ -221,7 +230,12 @@ def _looks(p: Performance) -> list[tuple[str, str | Text]]:
     ]
 
 
-def max_rate_report(r: MaxRate, scenario: Scenario, sensitivity: Sensitivity | None = None) -> None:
+def max_rate_report(
+    r: MaxRate,
+    scenario: Scenario,
+    sensitivity: Sensitivity | None = None,
+    infeasibility: Infeasibility | None = None,
+) -> None:
     """Print the largest rate of a policy and what stops it."""
     p = r.performance
     found = _rates(r.qps, scenario) if r.feasible else "none: the SLA cannot be met at any rate"
@@ -236,6 +250,7 @@ def max_rate_report(r: MaxRate, scenario: Scenario, sensitivity: Sensitivity | N
             out.print(_latency_table(scenario, [("formula", p)]))
             rows += [("method", p.method), *_error(p), *(("note", note) for note in p.notes)]
         out.print(_grid(rows))
+        _print_infeasibility(out, infeasibility)
         _print_sensitivity(out, sensitivity, scenario)
 
 
@@ -269,6 +284,7 @@ def optimization_report(r: Optimization) -> None:
                 ]
             )
         )
+        _print_infeasibility(out, r.infeasibility)
         _print_sensitivity(out, r.sensitivity, scenario)
 
 

@@ -1,6 +1,7 @@
 """The policy that carries the most queries under the SLA, its baselines, the simulator's verdict, and headroom."""
 
 from recqueue.optimize.certificate import Certificate, Check
+from recqueue.optimize.remedies import Infeasibility, Remedy, remedies_for
 from recqueue.optimize.result import Baseline, Optimization, Verification
 from recqueue.optimize.sensitivity import Circumstance, Gain, Sensitivity, sensitivity_of
 from recqueue.optimize.solve import optimize
@@ -11,9 +12,12 @@ __all__ = [
     "Check",
     "Circumstance",
     "Gain",
+    "Infeasibility",
     "Optimization",
+    "Remedy",
     "Sensitivity",
     "Verification",
     "optimize",
+    "remedies_for",
     "sensitivity_of",
 ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 from scipy.optimize import brentq
 
 from recqueue.analysis.evaluate import CLOSEST_TO_SATURATION, on_time
 from recqueue.analysis.pools import Costs, loads
-from recqueue.optimize.search import lattice
+from recqueue.optimize.promising import expected_qps, light_qps, promising
 from recqueue.serving import Policy, Scenario
 
 TOLERANCE = 1e-4
@@ -17,8 +19,8 @@ _SLOPE = 30.0
 _LEAST_LATE = 1e-12
 _FAR = 4.0
 """Logarithms of the late share over the allowed one are not told apart beyond this."""
-_BATCH_RATIOS = (1 / 2, 2 / 3, 4 / 5, 9 / 10, 1.0, 10 / 9, 5 / 4, 3 / 2, 2.0)
-_THRESHOLD_SHARES = (-0.5, -0.25, -0.12, -0.04, 0.0, 0.04, 0.12, 0.25, 0.5)
+_LEAPS = (0.995, 0.98, 0.95, 0.9, 0.8, 0.65, 0.5)
+"""Shares of the largest rate expected at which a policy is tried."""
 _GAIN = 2e-4
 """A policy counts as better when it carries this much more; twice the tolerance of its rate."""
 
@@ -29,7 +31,7 @@ def rate_near(scenario: Scenario, policy: Policy, costs: Costs, guess: float, *,
     The logarithm of the late share against that of the rate: a step from the guess towards the bound brackets the
     crossing in most cases, Brent's method finds it. 0 when it is late at a thousandth of saturation.
     """
-    limit = CLOSEST_TO_SATURATION * min(loads(scenario, policy, costs).saturation_qps(scenario))
+    limit = CLOSEST_TO_SATURATION * float(min(loads(scenario, policy, costs).saturation_qps(scenario)))
     top, bottom = float(np.log(limit * (1 - 1e-9))), float(np.log(1e-3 * limit))
     allowed = 1 - scenario.sla.percentile / 100
     seen: dict[float, float] = {}
@@ -50,7 +52,7 @@ def rate_near(scenario: Scenario, policy: Policy, costs: Costs, guess: float, *,
         if (excess(ends[up]) <= 0) != up:
             break
         if ends[up] == end:  # on time up to the margin to saturation, or late with almost no load
-            return float(limit) if up else 0.0
+            return limit if up else 0.0
         ends[not up] = ends[up]
     found = float(brentq(excess, ends[0], ends[1], xtol=tolerance / 2, rtol=1e-12))
     return float(np.exp(found) * (1 - tolerance))
@@ -59,29 +61,32 @@ def rate_near(scenario: Scenario, policy: Policy, costs: Costs, guess: float, *,
 def best_near(
     scenario: Scenario, costs: Costs, start: Policy, qps: float, *, most: int, tolerance: float = TOLERANCE
 ) -> tuple[Policy, float]:
-    """A policy around ``start`` that carries at least as much as its ``qps``, and its rate.
+    """A policy that carries at least as much as the ``qps`` of ``start``, and its rate.
 
-    Policies whose batch size and threshold differ by up to a factor of two or half of the thresholds are tested in the
-    order of the rate at which they saturate, at a slightly higher rate than the best so far, ``most`` of them.
+    The likeliest policy (:mod:`recqueue.optimize.promising`) at rates from the largest expected one downwards is tested
+    until one keeps the promise; then, at a slightly higher rate than the best, others until ``most`` in a row do not.
     """
-    grid = lattice(scenario, costs)
-    rows, columns = grid.bound_qps.shape
-    i = min(start.batch_size, rows) - 1
-    occurring = np.array([np.inf if t is None else t for t in grid.thresholds])
-    wanted = np.inf if start.offload_threshold is None else start.offload_threshold
-    j = int(np.searchsorted(occurring, wanted))
-    near_i = np.unique(np.clip(np.round(np.array(_BATCH_RATIOS) * (i + 1)), 1, rows).astype(int)) - 1
-    shares = np.array(_THRESHOLD_SHARES) * columns
-    near_j = np.unique(np.clip(j + np.sign(shares) * np.ceil(np.abs(shares)), 0, columns - 1).astype(int))
-    places = [(int(a), int(b)) for a in near_i for b in near_j if (a, b) != (i, j)]
-    places.append(divmod(int(np.argmax(grid.bound_qps)), columns))
-    places.sort(key=lambda place: (-grid.bound_qps[place], grid.cpu_work_s[place], place))
     goal = scenario.sla.percentile / 100
-    best = start
-    for place in places[:most]:
-        if grid.bound_qps[place] <= qps * (1 + _GAIN):
+    best, tested = start, {start}
+    expected = expected_qps(scenario, costs, qps) if qps else 0.0
+    for share in _LEAPS:
+        rate = share * expected
+        if rate <= qps * (1 + _GAIN):
             break
-        policy, rate = grid.policy(place), qps * (1 + _GAIN) if qps else 1e-3 * float(grid.bound_qps[place])
+        policy = next(promising(scenario, costs, rate), start)
         if on_time(scenario, policy, rate, costs) >= goal:
-            best, qps = policy, max(rate, rate_near(scenario, policy, costs, rate, tolerance=tolerance))
+            best, qps = policy, max(rate, rate_near(scenario, policy, costs, 1.01 * rate, tolerance=tolerance))
+            tested.add(policy)
+            break
+    while most:
+        ahead = qps * (1 + _GAIN) if qps else None
+        candidates = (p for p in promising(scenario, costs, ahead) if p not in tested)
+        for policy in islice(candidates, most):
+            tested.add(policy)
+            rate = light_qps(scenario, policy, costs) if ahead is None else ahead
+            if on_time(scenario, policy, rate, costs) >= goal:
+                best, qps = policy, max(rate, rate_near(scenario, policy, costs, 1.01 * rate, tolerance=tolerance))
+                break
+        else:
+            break
     return best, qps

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from recqueue.analysis import Limit
 from recqueue.optimize.certificate import Certificate
+from recqueue.optimize.remedies import Infeasibility
 from recqueue.optimize.sensitivity import Sensitivity
 from recqueue.serving import Performance, Policy, Scenario
 from recqueue.serving.performance import Verdict
@@ -108,6 +109,9 @@ class Optimization:
         Rate that the scenario asked for.
     sensitivity : Sensitivity or None
         Headroom of the policy at the demand, or else at ``qps``; None without a policy or when it was not asked for.
+    infeasibility : Infeasibility or None
+        Why no policy keeps the promise, or none at the demand, and what would help; None when one does, or when it was
+        not asked for.
     """
 
     scenario: Scenario
@@ -127,3 +131,4 @@ class Optimization:
     seconds: float
     demand_qps: float | None = None
     sensitivity: Sensitivity | None = None
+    infeasibility: Infeasibility | None = None

@@ -26,10 +26,10 @@ LOADS = (1.0, 1.1, 1.25)
 """Shares of the rate at which the percentile is shown."""
 _SATURATED = 0.9
 """Share of saturation from which a pool binds, as in ``analysis.max_rate``."""
-_TESTED = 8
-"""Policies tested around the best known one after a change."""
-_TESTED_AFTER_LOSS = 12
-_TESTED_WITH_FUSION = 4
+_TESTED = 3
+"""Promising policies in a row that must fail before the best is taken as found."""
+_TESTED_AFTER_LOSS = 6
+_TESTED_WITH_FUSION = 0
 _TOLERANCE_WITH_FUSION = 2e-3
 """Relative; each look at a queue with fusion takes ten times as long as others, so fewer and coarser ones."""
 
@@ -136,8 +136,8 @@ class Sensitivity:
     gains : tuple of Gain
         Changes, the one with the best policy gaining most first.
     thorough : bool
-        Whether each changed scenario was searched as a whole; otherwise only around the best policy before the change,
-        so that the gains are at least what is said.
+        Whether each changed scenario was searched as a whole; otherwise among promising policies only, so that the
+        gains are at least what is said.
     """
 
     policy: Policy
@@ -194,7 +194,7 @@ def sensitivity_of(
         raise InputError("sensitivity: the scenario has no policy; give policy.batch_size (and offload_threshold)")
     costs, extrapolated = _costs(scenario)
     limits = loads(scenario, policy, costs).saturation_qps(scenario)
-    breaks = largest_rate(scenario, policy, costs)
+    breaks = float(largest_rate(scenario, policy, costs))
     asked = scenario.qps is not None
     rate = scenario.qps or qps or breaks
     if rate <= 0:
@@ -217,7 +217,7 @@ def sensitivity_of(
         asked=asked,
         breaks_qps=breaks,
         breaks_by="margin" if margin else "latency",
-        saturates_qps=min(limits),
+        saturates_qps=float(min(limits)),
         saturates="cpu" if limits[0] <= limits[1] else "accelerator",
         headroom=breaks / rate - 1,
         binds=binds,

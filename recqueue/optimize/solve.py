@@ -10,6 +10,7 @@ from recqueue.analysis import Limit, evaluate, max_rate
 from recqueue.analysis.evaluate import largest_rate
 from recqueue.analysis.pools import Costs
 from recqueue.optimize.baselines import all_baselines, by_formula, static
+from recqueue.optimize.remedies import remedies_for
 from recqueue.optimize.result import Baseline, Optimization
 from recqueue.optimize.search import lattice, search
 from recqueue.optimize.sensitivity import Depth, sensitivity_of
@@ -91,6 +92,12 @@ def optimize(
         asked = replace(scenario, policy=policy)
         known = found.policy, found.qps
         room = sensitivity_of(asked, qps=rate, best=known, thorough=sensitivity == "thorough")
+    why = None
+    short = scenario.qps is not None and rate < scenario.qps
+    if sensitivity != "none" and (policy is None or short):
+        say("what would help")
+        margin = max(formula_qps / rate, 1.0) if policy is not None and rate > 0 else 1.0
+        why = remedies_for(replace(scenario, policy=None), best=(policy, rate), margin=margin)
     return Optimization(
         scenario=question,
         policy=policy,
@@ -109,6 +116,7 @@ def optimize(
         seconds=time.perf_counter() - started,
         demand_qps=scenario.qps,
         sensitivity=room,
+        infeasibility=why,
     )
 
 

@@ -74,6 +74,7 @@ def answer(scenario, **changes):
         "reason": "the 4 cores would saturate at 440 queries/s",
         "demand_qps": 300.0,
         "sensitivity": None,
+        "infeasibility": None,
     }
     return SimpleNamespace(**(values | changes))
 

@@ -66,3 +66,29 @@ def test_a_demand_above_the_answer_is_exit_code_1(recqueue_command, small):
     short = recqueue_command(*args, "--set", f"qps={1.01 * carried}")
     assert (enough.exit_code, short.exit_code) == (0, 1)
     assert json.loads(short.stdout)["demand_qps"] == pytest.approx(1.01 * carried)
+
+
+def test_what_cannot_be_kept_is_explained_with_remedies(recqueue_command, small):
+    impossible = ("--set", "sla.latency_ms=1.5")
+    result = recqueue_command("optimize", small, "--no-verify", *impossible, "--json")
+    record = json.loads(result.stdout)
+    why = record["infeasibility"]
+    assert (result.exit_code, record["policy"], why["carries_qps"]) == (1, None, 0.0)
+    assert why["gap_s"] > 0
+    nearest = next(r for r in why["remedies"] if r["name"] == "sla_latency_s")
+    bound = f"sla.latency_ms={nearest['needed'] * 1e3!r}"
+    assert recqueue_command("optimize", small, "--no-verify", "--sensitivity", "none", "--set", bound).exit_code == 0
+    text = " ".join(recqueue_command("optimize", small, "--no-verify", *impossible).stdout.split())
+    for words in ("NO RATE KEEPS THE SLA", "any one of these would do", "promise p90 <=", "comes closest"):
+        assert words in text
+
+
+def test_a_demand_that_a_policy_cannot_carry_is_explained(recqueue_command, small):
+    args = ("max-rate", small, "--set", "qps=1500", "--set", "policy={batch_size: 32}")
+    record = json.loads(recqueue_command(*args, "--json").stdout)
+    why = record["infeasibility"]
+    assert (why["kept"], why["demand_qps"], why["carries_qps"]) == (True, 1500, record["qps"])
+    assert "policy" in [r["name"] for r in why["remedies"]]
+    text = " ".join(recqueue_command(*args).stdout.split())
+    assert "THE DEMAND OF 1,500 QUERIES/S CANNOT BE CARRIED" in text
+    assert json.loads(recqueue_command("max-rate", small, "--json").stdout)["infeasibility"] is None
