@@ -14,7 +14,9 @@ from recqueue.optimize import changes, optimize, remedies_for
 from recqueue.optimize.promising import light_qps, promising
 from recqueue.optimize.remedies import PRECISION
 from recqueue.optimize.search import lattice, search
-from recqueue.serving import Policy
+from recqueue.profiles import LatencyCurve
+from recqueue.serving import Accelerator, Policy, Scenario, Sla, System
+from recqueue.workload import sizes_from_pmf
 
 CHANGED = {
     "sla_latency_s": changes.sla_latency,
@@ -38,9 +40,8 @@ def asked(kind, seed):
     if kind == "demand":
         s = replace(s, qps=1.4 * found.qps)
     else:
-        costs = Costs.of(s)
-        idle = evaluate(replace(s, policy=found.policy), qps=light_qps(s, found.policy, costs)).latency_s["p95"]
-        s = changes.sla_latency(s, 0.4 * idle)
+        while search(s, Costs.of(s)).policy is not None:
+            s = changes.sla_latency(s, 0.6 * s.sla.latency_s)
     return s, remedies_for(s)
 
 
@@ -132,20 +133,26 @@ def test_a_policy_to_keep_is_the_only_one_asked_about():
         remedies_for(s, keep_policy=True)
 
 
-def test_noise_of_the_slowest_sub_request_is_told_from_the_work():
-    s = random_scenario(6)  # eight noisy cores without accelerator
-    assert s.system.service.cv > 0
-    quiet = changes.noise(s, 0.0)
-    found = search(quiet, Costs.of(quiet))
-    costs = Costs.of(quiet)
-    least = min(
-        evaluate(replace(quiet, policy=p), qps=light_qps(quiet, p, costs)).latency_s["p95"]
-        for p in (Policy(b) for b in range(1, s.sizes.max_items + 1))
+def test_own_work_stragglers_and_launches_are_told_apart():
+    curve = LatencyCurve(items=(1, 4), seconds=(1e-3, 4e-3), cv=0.3)
+    s = Scenario(
+        name="s",
+        model="m",
+        system=System(name="c", cores=4, service=curve),
+        sizes=sizes_from_pmf([4], [1.0]),
+        sla=Sla(latency_s=1.2e-3),
     )
-    assert found.policy is not None
-    above, below = remedies_for(changes.sla_latency(s, 1.02 * least)), remedies_for(changes.sla_latency(s, 0.9 * least))
-    assert above.cause == "stragglers"
-    assert below.cause == "service"
+    slowest = remedies_for(s)  # four sub-requests of 1 ms each, of which the slowest counts
+    assert (slowest.cause, slowest.policy) == ("stragglers", Policy(1))
+    own = remedies_for(changes.sla_latency(s, 0.9e-3))
+    assert own.cause == "service"
+    assert "4 items in 4 sub-requests of at most 1, takes 1 ms" in own.reason
+    device = Accelerator(name="d", service=LatencyCurve(items=(1, 4), seconds=(0.5e-3, 0.5e-3)))
+    fast = replace(s, system=replace(s.system, accelerator=device), sla=Sla(latency_s=0.4e-3))
+    launch = remedies_for(fast)
+    assert launch.cause == "launch"
+    assert "a launch of the largest query, 4 items, takes 0.5 ms" in launch.reason
+    assert launch.gap == pytest.approx(0.25, abs=1e-3)
 
 
 @pytest.mark.parametrize("seed", range(12))
