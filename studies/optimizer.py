@@ -213,7 +213,8 @@ def run_cases(cases: Sequence[Case], workers: int, lines: Path) -> None:
 def warm_up(scenario: Scenario) -> None:
     """Compile the loops once, so that the processes find them in the cache."""
     published_hill_climb(scenario, seed=0)
-    Simulations(scenario, 0).excess(Policy(64), 1.0, 1000, 3)
+    policy = Policy(64, 300 if scenario.system.accelerator else None)
+    Simulations(scenario, 0).excess(policy, 1.0, 1000, 3)
 
 
 def summary(line: dict[str, Any]) -> str:

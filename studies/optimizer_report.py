@@ -217,7 +217,8 @@ def draw(lines: Mapping[str, Line]) -> Figure:
 
 def report(lines: Mapping[str, Line]) -> None:
     """Write JSON, table and picture, and check the claim."""
-    cases = [{k: v for k, v in line.items() if k not in ("versions", "cpus")} for line in lines.values()]
+    ordered = [lines[name] for name in sorted(lines)]
+    cases = [{k: v for k, v in line.items() if k not in ("versions", "cpus")} for line in ordered]
     machines = sorted({(str(line["versions"]), line["cpus"]) for line in lines.values()})
     save_record(JSON, command_line("studies.optimizer"), summary=facts(lines), machines=machines, cases=cases)
     TABLE.write_text(text(lines))
