@@ -72,10 +72,30 @@ def _long_run(d: dict[str, Any]) -> Rows:
     return ["sub-requests", "seconds", "million/s", "peak memory (MiB)", "p95 (ms)"], rows
 
 
+def _sweep(d: dict[str, Any]) -> Rows:
+    large = [{**d["large"], "efficiency": None, "arithmetic_efficiency": None}] if d["large"] else []
+    rows = [
+        [
+            "whole sweep" if r["efficiency"] is None else "scaling",
+            str(r["workers"]),
+            f"{r['points']:,}",
+            f"{r['answered']:.0%}",
+            f"{r['seconds']:.1f}",
+            f"{r['points_per_s']:,.0f}",
+            f"{r['points_per_s_per_worker']:,.0f}",
+            "" if r["efficiency"] is None else f"{r['efficiency']:.2f}",
+            "" if r["efficiency"] is None else f"{r['arithmetic_efficiency']:.2f}",
+        ]
+        for r in [*d["rows"], *large]
+    ]
+    header = ["run", "workers", "points", "not saturated", "seconds", "points/s", "points/s each", "efficiency"]
+    return [*header, "of arithmetic"], rows
+
+
 def tables() -> dict[str, Rows]:
     """Header and rows of each table, by the name of its file in docs/; only what has been measured."""
     found: dict[str, Rows] = {}
-    for name, build in (("answers", _answers), ("speed", _speed), ("long_run", _long_run)):
+    for name, build in (("answers", _answers), ("speed", _speed), ("long_run", _long_run), ("sweep", _sweep)):
         if (RESULTS / f"{name}.json").exists():
             found[f"performance_{name}"] = build(_read(RESULTS / f"{name}.json"))
     if (RESULTS / "speed.json").exists():

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from recqueue.queueing import forkjoin
 from recqueue.queueing.forkjoin import Response, gauss_points, idle_quantiles
+from recqueue.queueing.split_queries import SplitQueries
 
 Array = NDArray[np.float64]
 Parts = Sequence[tuple[float, Response]]
@@ -61,6 +62,14 @@ def _mean(response: Response) -> float:
             guess = idle_quantiles([(1.0, response)], _EDGES)
             _MEANS[response] = float(_integral(packed, np.array(_EDGES), guess, cv > 0, nodes, weights))
     return _MEANS[response]
+
+
+def prepare() -> None:
+    """Compile, or load what was compiled before: once here rather than in each of many processes at the same time."""
+    queries = SplitQueries(np.ones(1), np.ones(1, dtype=np.int64), np.ones(1), 1.0, 0.2)
+    parts = [(1.0, forkjoin.response(0.1, queries, 2))]
+    quantiles(parts, [0.5])
+    mean(parts)
 
 
 class _Packed(NamedTuple):

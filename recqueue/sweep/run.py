@@ -82,6 +82,11 @@ class Sweep:
         """How many there are."""
         return size(self.axes)
 
+    @property
+    def compiled(self) -> bool:
+        """Whether it is large enough for compiled loops."""
+        return self.method == "evaluate" and self.points >= _MANY
+
     def task(self, start: int, stop: int) -> Task:
         """The points from ``start`` up to ``stop``, in the order in which they are computed: machines outermost."""
         inner = int(np.prod(self.inner.shape))
@@ -193,6 +198,10 @@ def run(
         left = sum(stop - start for start, stop in missing)
         kept, done = points - left, points - left
         show(done, points)
+        if left and sweep.compiled and executor is None:
+            from recqueue.analysis.compiled import prepare
+
+            prepare()
         # Starting a process takes as long as some hundred points.
         alone = executor is None and workers is None and left <= _FEW[sweep.method]
         with _here(alone, executor) as chosen, _farm(chosen, 1 if alone else workers) as farm:
