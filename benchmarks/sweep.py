@@ -1,12 +1,12 @@
 """A sweep over policies and rates on more and more workers.
 
 ``OPENBLAS_NUM_THREADS=1 python -m benchmarks.sweep --points 1000000 --scaling 8000 --workers 1 2 4 8 16 --out DIR``
-writes ``DIR/sweep.json`` and, for the large run, ``DIR/sweep.parquet``; ``python -m benchmarks.sweep --table DIR`` makes
-that the committed result and renews the table of the documentation.
+writes ``DIR/sweep.json`` and, for the large run, ``DIR/sweep.parquet``; ``python -m benchmarks.sweep --table DIR``
+makes that the committed result and renews the table of the documentation.
 
 Needs numpy, scipy, numba and pyarrow only. Every worker gets as many points of the same grid, so perfect scaling keeps
-the time constant; the processes are started and warm before the clock is. Beside each number of workers a loop that only
-adds and multiplies runs in as many processes: what the machine can give at the time.
+the time constant; the processes are started and warm before the clock is. Beside each number of workers a loop that
+only adds and multiplies runs in as many processes: what the machine can give at the time.
 """
 
 from __future__ import annotations
