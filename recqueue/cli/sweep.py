@@ -106,7 +106,7 @@ def _executor(scheduler: str | None) -> Iterator[tuple[Executor | None, int | No
         ) from None
     connect: Any = Client
     try:
-        client = connect(scheduler, timeout="10s", set_as_default=False)
+        client = connect(scheduler, timeout="5s", set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise InputError(
             f"--scheduler {scheduler!r}: no Dask scheduler answers there ({str(error).splitlines()[0][:80]})"
