@@ -187,23 +187,11 @@ def _scenario(r: dict[str, str]) -> list[str]:
 
 def draw(rows: Rows, axes: Sequence[Axes]) -> None:
     """Draw the error map: 95th percentile of the absolute error of p95 and of p99, and the scenarios in each cell."""
+    from recqueue.plotting.errors import error_map as draw_map
+
     cells = _cells(unflagged(rows))
-    sides = list(itertools.product(CELLS["sub_requests"], CELLS["cv"]))
     for ax, key in zip(axes, ("p95", "p99"), strict=True):
-        found = {(c["up_to"]["utilization"], c["up_to"]["sub_requests"], c["up_to"]["cv"]): c for c in cells}
-        value = np.array([[100 * found[u, *s]["error"][key]["95"] for s in sides] for u in CELLS["utilization"]])
-        ax.imshow(value, origin="lower", aspect="auto", cmap="Blues", vmin=0, vmax=4)
-        for (i, j), v in np.ndenumerate(value):
-            count = found[CELLS["utilization"][i], *sides[j]]["scenarios"]
-            ax.text(j, i, f"{v:.1f} %\nof {count}", ha="center", va="center", color="white" if v > 2.4 else "black")
-        names = {1.5: "up to 1.5", 8.0: "1.5 to 8", 4096.0: "above 8"}
-        labels = [f"{names[x]}\n{'no noise' if cv == 0 else 'cv to 0.3'}" for x, cv in sides]
-        ax.set_xticks(range(len(sides)), labels, fontsize="small")
-        low = (0.1, *CELLS["utilization"])
-        ax.set_yticks(range(len(low) - 1), [f"{a:g} to {b:g}" for a, b in itertools.pairwise(low)], fontsize="small")
-        ax.set_xlabel("sub-requests in a query (mean), noise of a service")
-        ax.set_ylabel("utilization of the busier pool")
-        ax.set_title(f"error of {key} that 95 of 100 scenarios stay within", fontsize="medium")
+        draw_map(ax, cells, key)
 
 
 def write() -> None:
