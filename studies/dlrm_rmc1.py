@@ -39,7 +39,12 @@ NARROW = 0.09
 """Relative half-width of p95 that the simulations go on to; an interval above 10 % would not mean much."""
 SHARES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
 """Simulated rates, as shares of the largest."""
-BASELINE_LABELS = {"static": "static", "hill_climb": "hill climb"}
+BASELINE_LABELS = {
+    "static": "static",
+    "hill_climb": "hill climb",
+    "published_hill_climb": "DeepRecSched climb",
+    "random_search": "random search",
+}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -138,7 +143,7 @@ def draw_rates(study: Study, ax: Axes) -> None:
     assert study.found.policy is not None
     ax.plot(study.found.policy.batch_size, study.found.qps, "*", ms=15, color="tab:red", mec="black", ls="none",
             label=f"optimum, verified: {study.found.policy}")  # fmt: skip
-    for (name, b), marker in zip(study.found.baselines.items(), "s^", strict=False):
+    for (name, b), marker in zip(study.found.baselines.items(), "s^Dv", strict=False):
         if b.policy is not None:
             ax.plot(b.policy.batch_size, b.qps, marker, ms=8, mfc="white", mec="black", ls="none",
                     label=f"{BASELINE_LABELS[name]}: {b.policy}")  # fmt: skip

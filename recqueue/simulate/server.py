@@ -1,6 +1,6 @@
 """A server that somebody steers while it runs: batch size, threshold and rate change, what waits stays.
 
-It is what the published scheduler (DeepRecSched) tunes: the load generator of :mod:`recqueue.simulate.server_loop` in
+It is what the published scheduler (DeepRecSched) tunes: the load generator of ``simulate.server_loop`` in
 front of bounded queues, whose answers are looked at in windows of so many queries.
 """
 
