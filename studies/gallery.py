@@ -1,7 +1,7 @@
 """The pictures of ``docs/plots.rst``, made by the commands that stand there.
 
 ``python -m studies.gallery`` runs every command of the page in an empty folder, in order, and keeps the pictures in
-``docs/gallery``. They show what the commands print today; nothing in them is written down elsewhere.
+``docs/gallery``; ``python -m studies.gallery optimum.png`` runs those that this picture needs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from studies.record import DOCS
@@ -50,20 +51,33 @@ def run(command: str, folder: Path) -> None:
         (folder / into).write_text(done.stdout)
 
 
+def needed(every: Sequence[str], pictures: Collection[str]) -> list[str]:
+    """Commands that make these pictures and the files that they read, in order."""
+    kept: list[str] = []
+    wanted = set(pictures)
+    for command in reversed(every):
+        words = shlex.split(command)
+        outputs = {words[i + 1] for i, word in enumerate(words) if word in ("--out", "--records", ">")}
+        if outputs & wanted:
+            kept.append(command)
+            wanted |= set(words)
+    return kept[::-1]
+
+
 def main() -> None:
-    """Renew the pictures."""
-    text = PAGE.read_text()
+    """Renew the pictures named on the command line, or all."""
+    every = commands(PAGE.read_text())
+    chosen = sys.argv[1:] or [picture for command in every if (picture := made(command))]
     PICTURES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
-        for command in commands(text):
+        (Path(place) / "calibration").symlink_to(DOCS.parent / "calibration")
+        for command in needed(every, chosen):
             print(f"$ {command}", flush=True)
             run(command, Path(place))
             if picture := made(command):
                 content = (Path(place) / picture).read_bytes()
                 if len(content) > LARGEST_BYTES:
-                    raise SystemExit(
-                        f"{picture}: {len(content)} bytes; at most {LARGEST_BYTES} belong in the repository"
-                    )
+                    raise SystemExit(f"{picture}: {len(content)} bytes; at most {LARGEST_BYTES} are kept")
                 (PICTURES / picture).write_bytes(content)
 
 

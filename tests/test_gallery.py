@@ -36,6 +36,14 @@ def test_commands_parse(command):
     chosen.make_context(words[0], words[1:])
 
 
+def test_a_picture_needs_the_files_that_its_command_reads():
+    every = gallery.commands(TEXT)
+    assert gallery.needed(every, [p for c in every if (p := gallery.made(c))]) == every
+    pareto = gallery.needed(every, ["pareto.png"])
+    assert [shlex.split(c)[1] for c in pareto] == ["sweep", "plot"]
+    assert "policies.parquet" in pareto[0]
+
+
 def test_a_command_that_fails_ends_the_run(tmp_path):
     gallery.run("recqueue models --json > models.json", tmp_path)
     assert (tmp_path / "models.json").read_text().lstrip()[0] in "[{"

@@ -146,8 +146,8 @@ def error_by_load(
     if bound is not None:
         for sign in (-1, 1):
             ax.axhline(100 * sign * bound, color="0.3", ls=":", label=f"bound: {100 * bound:g} %" if sign > 0 else None)
-    top = max(5.0, 1.15 * max(abs(v) for v in ax.get_ylim()))
-    ax.set_ylim(-top, top)
+    low, high = ax.get_ylim()
+    ax.set_ylim(min(low, -5.0), max(high, 5.0))
     ax.set_xlabel("load: predicted utilization of the busier pool")
     ax.set_ylabel("predicted / measured - 1 (%)")
     legend_above(ax, columns=2)
