@@ -42,8 +42,8 @@ SHARES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
 BASELINE_LABELS = {
     "static": "static",
     "hill_climb": "hill climb",
-    "published_hill_climb": "DeepRecSched climb",
-    "random_search": "random search",
+    "published_hill_climb": "published",
+    "random_search": "random",
 }
 
 
