@@ -133,7 +133,7 @@ def plan(
         switched=switched,
         value=solved.value,
         baselines=baselines,
-        scarce=_scarce(question, instance, solved.counts),
+        scarce=_scarce(question, instance, solved),
         verification=verification,
     )
 
@@ -208,11 +208,13 @@ def _baselines(
     return found
 
 
-def _scarce(question: PlanQuestion, instance: Instance, counts: Ints) -> tuple[Scarce, ...]:
+def _scarce(question: PlanQuestion, instance: Instance, solved: Solved) -> tuple[Scarce, ...]:
     """Types of which every machine is on at times, and what one more would be worth."""
-    on = instance.on_of_type(counts)
+    if solved.counts is None:
+        return ()
+    on = instance.on_of_type(solved.counts)
     full = [t for t in range(len(instance.stock)) if instance.stock[t] > 0 and np.any(on[t] == instance.stock[t])]
-    worth = stock_worth(instance) if full else None
+    worth = solved.worth if solved.worth is not None else stock_worth(instance) if full else None
     return tuple(
         Scarce(
             machine=question.machines[t].name,

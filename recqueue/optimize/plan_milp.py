@@ -118,6 +118,8 @@ class Solved:
     held : numpy.ndarray or None
         Machines that hold the tables of each model, on or off, shape ``(types, models, hours)``; None where that was
         not decided.
+    worth : numpy.ndarray or None
+        By how much one more machine of each type would lower the bound; None where that was not found on the way.
     """
 
     status: Status
@@ -127,6 +129,7 @@ class Solved:
     seconds: float
     method: str
     held: Ints | None = None
+    worth: Floats | None = None
 
     def switched(self, instance: Instance) -> Ints:
         """Machines that get another model at the start of each hour, shape ``(hours,)``."""

@@ -10,6 +10,8 @@ import numpy as np
 
 from recqueue.optimize.plan_milp import Floats, Instance, Solved, program, solve_program
 
+MANY_COLUMNS = 200
+"""Columns from which patterns are quicker than one mixed-integer program for each hour; with domains they always are."""
 _LARGEST_RELAXATION = 50_000
 """Variables up to which the linear relaxation of all hours is solved for what a machine is worth."""
 
@@ -17,7 +19,8 @@ _LARGEST_RELAXATION = 50_000
 def solve(instance: Instance, *, gap: float, time_limit_s: float) -> Solved:
     """Machines as each column in each hour.
 
-    Hours that do not bear on each other are solved one by one, those with the same demand once; their bounds add up.
+    Hours that do not bear on each other are solved one by one, those with the same demand once; their bounds add up. Each
+    is a mixed-integer program, or a choice of patterns (``plan_patterns``) where that is quicker.
 
     Parameters
     ----------
@@ -35,6 +38,13 @@ def solve(instance: Instance, *, gap: float, time_limit_s: float) -> Solved:
     """
     if instance.hours_depend:
         return solve_program(instance, gap=gap, time_limit_s=time_limit_s)
+    many = len(instance.qps) >= MANY_COLUMNS
+    if many or instance.domains is not None:
+        from recqueue.optimize.plan_patterns import solve_by_patterns  # loads numba
+
+        found = solve_by_patterns(instance, gap=gap, time_limit_s=time_limit_s)
+        if many or found.status != "stopped":
+            return found
     started = time.perf_counter()
     demands, which = np.unique(instance.demand_qps, axis=1, return_inverse=True)
     hours: list[Solved] = []

@@ -1,0 +1,259 @@
+r"""Hours with hundreds of models: each model chooses among patterns of machines, the stock holds them together.
+
+Solved in two steps. Prices of machines (subgradient steps, compiled) give a lower bound and a first choice. Where these
+are not close enough, column generation goes on: the linear program over the patterns known so far,
+
+.. math::
+
+   \min \sum_{mp} w_p \lambda_{mp} \quad \text{subject to} \quad \sum_p \lambda_{mp} = 1, \qquad
+   \sum_{mp} n_{pt} \lambda_{mp} \le \text{stock}_t, \qquad \lambda \ge 0
+
+gives better prices, for which every model offers a new pattern, and at the end the same program in whole numbers gives
+the choice. A pattern keeps the promises of its model by itself, so only the stock couples models, and of hundreds of
+models at most as many have a fractional choice as there are types: the bound is tight.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from recqueue.optimize.plan_milp import Floats, Instance, Ints, Solved, objective
+
+_ROUNDS = 60
+_NODES = 4000
+"""Of branch and bound for one model, at most; beyond, its bound is that of the linear relaxation."""
+_ITERATIONS = 60
+_SMOOTHING = 0.5
+"""Prices are this much those of the best bound, the rest those of the last linear program, which jump about."""
+_SHORT = 1e-6
+"""Machines missing that are not rounding."""
+_PROGRAM_S = 4.0
+"""Seconds for the program in whole numbers of one hour, at least."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Sorted:
+    """Columns by model, smallest machine first, as the compiled search wants them."""
+
+    instance: Instance
+    order: Ints
+    start: Ints
+
+    @staticmethod
+    def of(instance: Instance) -> _Sorted:
+        order = np.lexsort((instance.qps, instance.model))
+        bounds = np.arange(len(instance.demand_qps) + 1)
+        return _Sorted(instance, order, np.searchsorted(instance.model[order], bounds))
+
+    def arguments(self, demand: Floats, need: Floats) -> tuple[Any, ...]:
+        i = self.instance
+        return (
+            self.start, np.ascontiguousarray(i.qps[self.order], dtype=float), i.weight[self.order].astype(float),
+            i.machine[self.order].astype(np.int64), np.ascontiguousarray(demand), np.ascontiguousarray(need), i.spare,
+            i.domains or 0,
+        )  # fmt: skip
+
+
+def solve_by_patterns(instance: Instance, *, gap: float, time_limit_s: float, workers: int | None = None) -> Solved:
+    """Machines of all models, hour by hour, on several threads; bounds add up.
+
+    Parameters
+    ----------
+    instance : Instance
+        Its hours must not depend on each other.
+    gap : float
+        Share of the objective up to which the answer need not be the best.
+    time_limit_s : float
+        Seconds after which hours that are not yet close enough stay as they are.
+    workers : int, optional
+        Threads; as many as there are cores by default.
+
+    Returns
+    -------
+    Solved
+        ``stopped`` without counts when some hour has no choice that was found.
+    """
+    started = time.perf_counter()
+    demands, which, times = np.unique(instance.demand_qps, axis=1, return_inverse=True, return_counts=True)
+    columns = _Sorted.of(instance)
+    hours = [_Hour(columns, demands[:, k], gap) for k in range(demands.shape[1])]
+    deadline = started + time_limit_s
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(_Hour.begin, hours))
+        threads = workers or os.cpu_count() or 1
+        while True:
+            excess = times * np.array([h.value - h.bound for h in hours])
+            whole = float(times @ np.array([h.value for h in hours]))
+            open_ = [k for k in np.argsort(-excess) if not hours[k].refined and excess[k] > 0]
+            close = np.isfinite(whole) and excess.sum() <= gap * whole
+            if not open_ or close or any(h.infeasible for h in hours) or time.perf_counter() > deadline:
+                break
+            list(pool.map(lambda k: hours[k].refine(deadline), open_[:threads]))
+    bound = float(times @ np.array([h.bound for h in hours]))
+    nothing = Solved(
+        status="stopped",
+        counts=None,
+        value=np.inf,
+        bound=bound,
+        seconds=time.perf_counter() - started,
+        method=f"patterns for each model and prices of machines, {len(hours)} hours that differ, "
+        f"{sum(h.refined for h in hours)} of them by column generation (HiGHS)",
+        worth=np.asarray(np.array([h.prices for h in hours]).T @ times),
+    )
+    if any(h.infeasible for h in hours):
+        return replace(nothing, status="infeasible")
+    if not all(np.isfinite(h.value) for h in hours):
+        return nothing
+    counts = np.zeros((len(columns.order), len(which)), np.int64)
+    counts[columns.order] = np.column_stack([hours[k].best for k in which])
+    value = objective(instance, counts)
+    near = value - bound <= gap * abs(value)
+    return replace(nothing, status="solved" if near else "stopped", counts=counts, value=value)
+
+
+class _Hour:
+    """One hour: the best choice and the best bound known."""
+
+    def __init__(self, columns: _Sorted, demand: Floats, gap: float) -> None:
+        need = demand * (1 + columns.instance.margin)
+        self._columns, self._given, self._gap = columns, columns.arguments(demand, need), gap
+        self._stock = columns.instance.stock.astype(np.int64)
+        self.prices = np.zeros(len(self._stock))
+        self.best = np.zeros(len(columns.order), np.int64)
+        self.value, self.bound, self.refined, self.infeasible = np.inf, -np.inf, False, False
+
+    def begin(self) -> None:
+        """Subgradient steps and repairs."""
+        from recqueue.optimize import plan_kernel
+
+        one_hour: Any = plan_kernel.one_hour  # compiled functions have no signature
+        self.value, self.bound = one_hour(
+            *self._given, self.prices, self._stock, self._gap, _ROUNDS, self._gap / 10, _NODES, self.best
+        )
+
+    def refine(self, deadline: float) -> None:
+        """Column generation, and the best choice among its patterns; where there is none, whether there can be any."""
+        self.refined = True
+        weight = self._given[2]
+        pool = _Pool(self._columns, self._stock, weight, 10 * float(weight.max()))
+        if np.isfinite(self.value):
+            pool.add(self.best)
+        self.bound, self.prices = self._generate(pool, weight, self.bound, self.prices, deadline)
+        whole = pool.whole(self._gap / 2, _PROGRAM_S)
+        if whole is not None and (total := float(weight @ whole)) < self.value:
+            self.value, self.best = total, whole
+        if not np.isfinite(self.value):  # the fewest machines beyond the stock, patterns being mixed at will
+            free = np.zeros(len(weight))
+            short = _Pool(self._columns, self._stock, free, 1.0)
+            least, _ = self._generate(short, free, 0.0, np.ones(len(self._stock)), deadline)
+            self.infeasible = least > _SHORT
+
+    def _generate(
+        self, pool: _Pool, weight: Floats, bound: float, prices: Floats, deadline: float
+    ) -> tuple[float, Floats]:
+        """Patterns into the pool, until they are enough for the best bound; it, and the prices that give it."""
+        from recqueue.optimize import plan_kernel
+
+        all_models: Any = plan_kernel.all_models  # compiled functions have no signature
+        given = (*self._given[:2], weight, *self._given[3:])
+        best, now = prices.copy(), prices.copy()
+        for _ in range(_ITERATIONS):
+            if time.perf_counter() > deadline:
+                break
+            counts = np.zeros(len(self.best), np.int64)
+            low = all_models(*given, now, self._stock, self._gap / 10, _NODES, counts)
+            if low > bound:
+                bound, best = low, now.copy()
+            new = pool.add(counts)
+            relaxed, found = pool.relaxation()
+            if relaxed - bound <= 0.1 * self._gap * abs(relaxed):
+                break
+            smoothing = _SMOOTHING if new else 0.0
+            now = smoothing * best + (1 - smoothing) * found
+        return bound, best
+
+
+class _Pool:
+    """Patterns known of each model in one hour."""
+
+    def __init__(self, columns: _Sorted, stock: Ints, weight: Floats, dear: float) -> None:
+        self._columns, self._stock, self._dear = columns, stock, dear
+        self._known: list[set[bytes]] = [set() for _ in range(len(columns.start) - 1)]
+        self._weight = weight
+        self._kind = columns.instance.machine[columns.order]
+        self._patterns: list[tuple[int, Ints]] = []
+        self._weights: list[float] = []
+        self._uses: list[Ints] = []
+
+    def add(self, counts: Ints) -> int:
+        """Add the pattern of each model; how many are new."""
+        new = 0
+        for m, known in enumerate(self._known):
+            a, b = self._columns.start[m], self._columns.start[m + 1]
+            key = counts[a:b].tobytes()
+            if key in known:
+                continue
+            known.add(key)
+            new += 1
+            pattern = counts[a:b].copy()
+            self._patterns.append((m, pattern))
+            self._weights.append(float(self._weight[a:b] @ pattern))
+            self._uses.append(np.bincount(self._kind[a:b], pattern, minlength=len(self._stock)).astype(np.int64))
+        return new
+
+    def _arrays(self) -> tuple[Floats, Any, Any]:
+        """Weights, use of the stock, and the choice of one for each model."""
+        from scipy.sparse import csr_array
+
+        count = len(self._patterns)
+        model = np.array([m for m, _ in self._patterns])
+        one = csr_array((np.ones(count), (model, np.arange(count))), shape=(len(self._known), count))
+        return np.array(self._weights), np.array(self._uses).T, one
+
+    def relaxation(self) -> tuple[float, Floats]:
+        """Value of the linear program over these patterns, and the prices of machines.
+
+        Where the stock does not suffice for these patterns, more of it can be had at a price.
+        """
+        from scipy import optimize
+        from scipy.sparse import csr_array, hstack
+
+        weight, use, one = self._arrays()
+        types = len(self._stock)
+        dear = np.full(types, self._dear)
+        linprog: Any = optimize.linprog  # its stubs do not know sparse matrices
+        found = linprog(
+            np.concatenate((weight, dear)),
+            A_ub=hstack([csr_array(use), -csr_array(np.eye(types))]),
+            b_ub=self._stock,
+            A_eq=hstack([one, csr_array((one.shape[0], types))]),
+            b_eq=np.ones(one.shape[0]),
+            bounds=(0, None),
+        )
+        return float(found.fun), np.maximum(-np.asarray(found.ineqlin.marginals), 0.0)
+
+    def whole(self, gap: float, time_limit_s: float) -> Ints | None:
+        """Best choice of one pattern for each model within the stock."""
+        from scipy.optimize import Bounds, LinearConstraint, milp
+
+        weight, use, one = self._arrays()
+        found = milp(
+            weight / weight.max(),
+            constraints=[LinearConstraint(one, 1, 1), LinearConstraint(use, -np.inf, self._stock)],
+            bounds=Bounds(0, 1),
+            integrality=np.ones(len(weight), np.int64),
+            options={"mip_rel_gap": gap, "time_limit": time_limit_s},
+        )
+        if found.x is None:
+            return None
+        counts = np.zeros(len(self._weight), np.int64)
+        for j in np.flatnonzero(found.x > 0.5):
+            m, p = self._patterns[j]
+            counts[self._columns.start[m] : self._columns.start[m + 1]] = p
+        return counts
