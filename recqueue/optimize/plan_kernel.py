@@ -349,7 +349,7 @@ def one_hour(
     Returns
     -------
     (value, bound)
-        Infinite value when no choice within the stock was found.
+        Infinite value when no choice within the stock was found; infinite bound when there is none.
     """
     types = len(stock)
     counts, repaired = np.zeros(len(mu), np.int64), np.zeros(len(mu), np.int64)
@@ -359,6 +359,8 @@ def one_hour(
         low = all_models(
             start, mu, weight, kind, demand, need, spare, domains, prices, stock, tolerance, most_nodes, counts
         )
+        if np.isinf(low):  # some model finds no machines, whatever the others take
+            return np.inf, np.inf
         if low > bound:
             stalled = 0 if low > bound + 1e-5 * abs(bound) else stalled + 1
             bound = low

@@ -28,6 +28,8 @@ from recqueue.optimize.plan_milp import Floats, Instance, Ints, Solved, objectiv
 _ROUNDS = 60
 _NODES = 4000
 """Of branch and bound for one model, at most; beyond, its bound is that of the linear relaxation."""
+_LEAST_TOLERANCE = 1e-6
+"""Of the cheapest machines of one model; a tenth of the gap otherwise."""
 _ITERATIONS = 60
 _SMOOTHING = 0.5
 """Prices are this much those of the best bound, the rest those of the last linear program, which jump about."""
@@ -123,6 +125,7 @@ class _Hour:
     def __init__(self, columns: _Sorted, demand: Floats, gap: float) -> None:
         need = demand * (1 + columns.instance.margin)
         self._columns, self._given, self._gap = columns, columns.arguments(demand, need), gap
+        self._tolerance = max(gap / 10, _LEAST_TOLERANCE)
         self._stock = columns.instance.stock.astype(np.int64)
         self.prices = np.zeros(len(self._stock))
         self.best = np.zeros(len(columns.order), np.int64)
@@ -134,8 +137,9 @@ class _Hour:
 
         one_hour: Any = plan_kernel.one_hour  # compiled functions have no signature
         self.value, self.bound = one_hour(
-            *self._given, self.prices, self._stock, self._gap, _ROUNDS, self._gap / 10, _NODES, self.best
+            *self._given, self.prices, self._stock, self._gap, _ROUNDS, self._tolerance, _NODES, self.best
         )
+        self.infeasible = bool(np.isinf(self.bound))
 
     def refine(self, deadline: float) -> None:
         """Column generation, and the best choice among its patterns; where there is none, whether there can be any."""
@@ -162,20 +166,20 @@ class _Hour:
 
         all_models: Any = plan_kernel.all_models  # compiled functions have no signature
         given = (*self._given[:2], weight, *self._given[3:])
-        best, now = prices.copy(), prices.copy()
+        best, now, plain = prices.copy(), prices.copy(), False
         for _ in range(_ITERATIONS):
             if time.perf_counter() > deadline:
                 break
             counts = np.zeros(len(self.best), np.int64)
-            low = all_models(*given, now, self._stock, self._gap / 10, _NODES, counts)
+            low = all_models(*given, now, self._stock, self._tolerance, _NODES, counts)
             if low > bound:
                 bound, best = low, now.copy()
             new = pool.add(counts)
             relaxed, found = pool.relaxation()
-            if relaxed - bound <= 0.1 * self._gap * abs(relaxed):
+            if relaxed - bound <= 0.1 * self._gap * abs(relaxed) or (plain and not new):
                 break
-            smoothing = _SMOOTHING if new else 0.0
-            now = smoothing * best + (1 - smoothing) * found
+            plain = not new
+            now = found if plain else _SMOOTHING * best + (1 - _SMOOTHING) * found
         return bound, best
 
 

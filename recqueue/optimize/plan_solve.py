@@ -11,7 +11,7 @@ import numpy as np
 from recqueue.optimize.plan_milp import Floats, Instance, Solved, program, solve_program
 
 MANY_COLUMNS = 200
-"""Columns from which patterns are quicker than one mixed-integer program for each hour; with domains they always are."""
+"""Columns from which patterns are quicker than a mixed-integer program for each hour; with domains they always are."""
 _LARGEST_RELAXATION = 50_000
 """Variables up to which the linear relaxation of all hours is solved for what a machine is worth."""
 
@@ -19,8 +19,8 @@ _LARGEST_RELAXATION = 50_000
 def solve(instance: Instance, *, gap: float, time_limit_s: float) -> Solved:
     """Machines as each column in each hour.
 
-    Hours that do not bear on each other are solved one by one, those with the same demand once; their bounds add up. Each
-    is a mixed-integer program, or a choice of patterns (``plan_patterns``) where that is quicker.
+    Hours that do not bear on each other are solved one by one, those with the same demand once; their bounds add up.
+    Each is a mixed-integer program, or a choice of patterns (``plan_patterns``) where that is quicker.
 
     Parameters
     ----------
