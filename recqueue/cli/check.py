@@ -172,7 +172,8 @@ def _scenario(
 
 
 def _saved(source: str, qps: float | None, headroom: float | None) -> tuple[_Subject, list[Check]]:
-    from recqueue.io.results import Table, performance_of, read_result, sla_of
+    from recqueue.io.answers import performance_of, sla_of
+    from recqueue.io.results import Table, read_result
     from recqueue.validation import check_rate, check_sla
 
     saved = read_result(source)
@@ -209,7 +210,7 @@ def _saved(source: str, qps: float | None, headroom: float | None) -> tuple[_Sub
 
 def _capacity(saved: Saved) -> _Subject:
     """The largest rate of a saved max-rate or optimize, and how sure it is."""
-    from recqueue.io.results import performance_of, sla_of
+    from recqueue.io.answers import performance_of, sla_of
 
     verification = saved.record.get("verification")
     verdict = "pass" if verification is None else verification["verdict"]
@@ -241,7 +242,8 @@ def _bounds(subject: _Subject, min_qps: float | None, max_utilization: float | N
 
 def _against(subject: _Subject, baseline: str, max_drop: float, max_rise: float) -> list[Check]:
     """Compare with a saved answer of the same kind: its largest rate, or its latency at the same rate."""
-    from recqueue.io.results import Table, performance_of, read_result, sla_of
+    from recqueue.io.answers import performance_of, sla_of
+    from recqueue.io.results import Table, read_result
     from recqueue.validation import check_against
 
     saved = read_result(baseline)

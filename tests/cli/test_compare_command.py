@@ -6,7 +6,8 @@ import pytest
 
 import recqueue
 from recqueue.io import load_scenario
-from recqueue.io.results import performance_of, policy_of, read_result, sla_of
+from recqueue.io.answers import performance_of, policy_of, sla_of
+from recqueue.io.results import read_result
 
 RATES = {300: 0.10, 800: -0.05, 1300: 0.25}
 """Rate -> error that the formula is made to have."""

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from recqueue.errors import InputError
+from recqueue.io.answers import performance_of, sla_of
 from recqueue.io.measured import read_measured
-from recqueue.io.results import Saved, Table, performance_of, read_result, sla_of
+from recqueue.io.results import Saved, Table, read_result
 
 
 def written(tmp_path, name, text):

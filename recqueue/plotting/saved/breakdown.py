@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from recqueue.errors import InputError
-from recqueue.io.results import Saved, performance_of, policy_of
+from recqueue.io.answers import performance_of, policy_of
+from recqueue.io.results import Saved
 from recqueue.plotting.breakdown import latency_breakdown
 from recqueue.plotting.saved.options import Options, Results, name_in, title
 from recqueue.plotting.style import new_figure

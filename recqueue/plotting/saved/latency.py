@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from recqueue.errors import InputError
+from recqueue.io.answers import performance_of, policy_of
 from recqueue.io.measured import read_measured
-from recqueue.io.results import Saved, Table, performance_of, policy_of, shown
+from recqueue.io.results import Saved, Table, shown
 from recqueue.plotting.curves import Curve, latency_curves
 from recqueue.plotting.saved.options import (
     WORDS,

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from recqueue.errors import InputError
-from recqueue.io.results import Saved, Table, policy_from, shown, sla_of
+from recqueue.io.answers import policy_from, sla_of
+from recqueue.io.results import Saved, Table, shown
 from recqueue.serving import Policy, Sla
 
 Results = Sequence[Saved | Table]
