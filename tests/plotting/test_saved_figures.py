@@ -162,6 +162,10 @@ def test_pareto_from_a_sweep_and_from_a_record(write):
     assert "SLA: p95 <= 50 ms" in legend(ax)
     assert ax.get_ylabel() == "p95 latency (ms)"
     assert any("at most 2 in a launch" in text for text in legend(ax))
+    saved = json.loads(file.read_text()) | {"against": "latency", "exact": False, "left_open": 1200, "scenario": "mine"}
+    fig = figure("pareto", [write("l.json", saved)])
+    assert fig.axes[0].get_ylabel() == "p95 latency (ms)"  # what the front was made against
+    assert fig.get_suptitle() == "mine, not proved: 1,200 policies left open"
 
 
 def test_optimum_has_three_panels_and_a_line_for_each_model(write):

@@ -24,7 +24,9 @@ MADE_BY = (
 
 def pareto(results: Results, options: Options) -> Figure:
     """Queries/s against queries/s per W (``show`` "qps_per_w", the usual one) or a latency ("p95_s")."""
-    show = options.show or "qps_per_w"
+    sla, record = sla_in(results, options), results[0].record if isinstance(results[0], Saved) else {}
+    by_latency = record.get("against") == "latency"
+    show = options.show or (f"p{sla.percentile if sla else 95:g}_s" if by_latency else "qps_per_w")
     if len(results) == 1 and isinstance(results[0], Saved):
         rows = _points(results[0])
         source = results[0].where
@@ -41,7 +43,6 @@ def pareto(results: Results, options: Options) -> Figure:
     else:
         y = [np.nan if r.get(show) is None else 1e3 * r[show] for r in rows]
     figure, ax = new_figure()
-    sla = sla_in(results, options)
     bound = sla.latency_s * 1e3 if sla and show == f"p{sla.percentile:g}_s" else None
     pareto_front(
         ax,
@@ -53,7 +54,9 @@ def pareto(results: Results, options: Options) -> Figure:
         bound=bound,
         bound_label=f"SLA: p{sla.percentile:g} <= {bound:g} ms" if sla and bound else "",
     )
-    title(ax, options, name_in(results))
+    left = record.get("left_open")
+    proof = {True: "proved", False: f"not proved: {left or 0:,} policies left open"}.get(record.get("exact"), "")
+    title(ax, options, ", ".join(part for part in (name_in(results), proof) if part))
     return figure
 
 
