@@ -54,8 +54,9 @@ def pareto(results: Results, options: Options) -> Figure:
         bound=bound,
         bound_label=f"SLA: p{sla.percentile:g} <= {bound:g} ms" if sla and bound else "",
     )
-    left = record.get("left_open")
-    proof = {True: "proved", False: f"not proved: {left or 0:,} policies left open"}.get(record.get("exact"), "")
+    proof = ""
+    if "exact" in record:
+        proof = "proved" if record["exact"] else f"not proved: {record.get('left_open', 0):,} policies left open"
     title(ax, options, ", ".join(part for part in (name_in(results), proof) if part))
     return figure
 
