@@ -74,8 +74,10 @@ class LatencyCurve:
             factors = np.asarray(self.noise)
             if not (np.all(np.isfinite(factors)) and factors.min() > 0 and np.all(np.diff(factors) >= 0)):
                 raise InputError("latency table: noise factors must be finite, above 0 and ascending")
-            if abs(factors.mean() - 1) > 1e-6:
+            if abs(factors.mean() - 1) > 1e-3:
                 raise InputError(f"latency table: noise factors of mean {factors.mean():.6g}; divide them by it")
+            factors = factors / factors.mean()  # of what rounding left
+            object.__setattr__(self, "noise", tuple(factors.tolist()))
             object.__setattr__(self, "cv", float(factors.std()))
 
     @property
