@@ -1,4 +1,4 @@
-"""Command line: ``python -m calibration measure | serve | campaign | fit | roofline | published``."""
+"""Command line: ``python -m calibration`` and what to do: measure, campaign, live-fit, live-predict, fit and others."""
 
 from __future__ import annotations
 
@@ -61,6 +61,16 @@ def _parser() -> argparse.ArgumentParser:
     campaign.add_argument("--configurations", nargs="+", default=[], metavar="BATCH[/THRESHOLD/FUSED]",
                           help="only these, and no services")  # fmt: skip
     campaign.add_argument("--table-scale", type=float, default=1.0, help="below 1 for tests; never fitted")
+    for name, text in (
+        ("live-fit", "campaign -> a scenario of each model with the parameters of the live server"),
+        ("live-predict", "the same, and predictions for every measured run of the campaign"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--raw", type=Path, default=RAW / "xeon-16c" / "live", help="folder of the campaign")
+        command.add_argument("--out", type=Path, required=True, help="folder for MODEL.yaml and predicted.csv")
+        command.add_argument("--runs", type=Path, help="live-predict: runs of this campaign instead of the fitted one")
+        command.add_argument("--models", nargs="+", choices=models.names(include_variants=True),
+                             help="all that were measured by default")  # fmt: skip
     fit = commands.add_parser("fit", help="raw rows -> profiles with provenance measured")
     fit.add_argument("--raw", type=Path, required=True)
     fit.add_argument("--hardware", required=True)
@@ -105,6 +115,13 @@ def main(arguments: list[str] | None = None) -> int:
             run_campaign(a.out, Campaign(names=a.models, seconds=a.seconds, workers=a.workers, explore=a.explore,
                                          device=None if a.device == "none" else a.device, configurations=chosen,
                                          table_scale=a.table_scale))  # fmt: skip
+        elif a.command in ("live-fit", "live-predict"):
+            from calibration.predict import measured_models, predict_all, write_scenarios
+
+            names = a.models or measured_models(a.runs or a.raw)
+            write_scenarios(a.raw, names, a.out)
+            if a.command == "live-predict":
+                predict_all(a.raw, names, a.out, runs=a.runs)
         elif a.command == "fit":
             from calibration.fit import fit_all
 

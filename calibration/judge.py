@@ -78,8 +78,8 @@ class Choice:
     ----------
     model : str
         The model.
-    bound_s : float
-        Bound on p95.
+    bound_s, times : float
+        Bound on p95, and the entry of ``BOUNDS`` that it comes from.
     picked, best : str
         Policy with the largest rate by formula, and by measurement.
     picked_qps, best_qps : float
@@ -90,6 +90,7 @@ class Choice:
 
     model: str
     bound_s: float
+    times: float
     picked: str
     best: str
     picked_qps: float
@@ -120,13 +121,11 @@ def choices(rows: Sequence[Row], scenario: Scenario) -> Iterator[Choice]:
         measured, predicted, errors = {}, {}, []
         for name in dict.fromkeys(r["configuration"] for r in held):
             mine = [r for r in held if r["configuration"] == name]
-            rate, reached = crossing(
-                [float(r["qps"]) for r in mine], [float(r["p95_s"]) for r in mine], sla.latency_s
-            )
+            rate, reached = crossing([float(r["qps"]) for r in mine], [float(r["p95_s"]) for r in mine], sla.latency_s)
             measured[name] = rate
             predicted[name] = max_rate(replace(scenario, policy=policy_of(mine[0]), sla=sla)).qps
             if reached and rate > 0:
                 errors.append(predicted[name] / rate - 1)
         picked, best = max(predicted, key=predicted.__getitem__), max(measured, key=measured.__getitem__)
-        yield Choice(model=scenario.model, bound_s=sla.latency_s, picked=picked, best=best,
+        yield Choice(model=scenario.model, bound_s=sla.latency_s, times=times, picked=picked, best=best,
                      picked_qps=measured[picked], best_qps=measured[best], errors=tuple(errors))  # fmt: skip

@@ -6,8 +6,8 @@ Services of the cores, over the records of single batch sizes and of the policie
 
 with :math:`\kappa` linear in the logarithm of b. The wake-up of a worker is the time from release to start and what
 its first service takes longer, c: its caches hold other things by then. Launches of n items in q queries:
-:math:`L(n) + (q - 1) f`, times :math:`1 + h` while all cores of the host are busy. Policies of the held-out half are not
-read here.
+:math:`L(n) + (q - 1) f`, times :math:`1 + h` while all cores of the host are busy. Policies of the held-out half are
+not read here.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Rows = Sequence[Mapping[str, str]]
 
 @dataclass(frozen=True, kw_only=True)
 class LiveFit:
-    """Parameters of a live server; times in seconds.
+    r"""Parameters of a live server; times in seconds.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class LiveFit:
     noise : tuple of float
         Equally likely factors of mean 1.
     strength : tuple of float
-        :math:`\\kappa` at the batch sizes ``SMALL`` and ``LARGE``: how much slower with all cores busy.
+        :math:`\kappa` at the batch sizes ``SMALL`` and ``LARGE``: how much slower with all cores busy.
     dispatch_s : float
         From the end of a sub-request to the start of the next, where one was waiting.
     woken_s, cold_s : float
@@ -299,8 +299,8 @@ def scenario_text(fitted: LiveFit, source: str) -> str:
     if f.launch_items:
         lines += [
             "  accelerator:",
-            f"    batch_size: {list(f.launch_items)}",
-            f"    latency_ms: {_list(1e3 * s for s in f.launch_s)}",
+            f"    batch_size: {[1, *f.launch_items]}   # fewer items than measured take no less time",
+            f"    latency_ms: {_list(1e3 * s for s in (f.launch_s[0], *f.launch_s))}",
             f"    cv: {f.launch_cv:.4g}",
         ]
     lines += [

@@ -152,21 +152,35 @@ def predict(scenario: Scenario, fitted: LiveFit, run: Measured, before: float) -
     }
 
 
-def predict_all(folder: Path, names: list[str], out: Path) -> list[dict[str, Any]]:
-    """Fit each model, write its scenario into ``out``, and predict all its runs; rows also go to ``predicted.csv``."""
+def measured_models(folder: Path) -> list[str]:
+    """Models of a campaign, in the order in which they were measured."""
+    return list(dict.fromkeys(r["model"] for r in rows_of(folder / "live.csv")))
+
+
+def write_scenarios(folder: Path, names: list[str], out: Path) -> None:
+    """Fit each model of a campaign and write its scenario into ``out``."""
     out.mkdir(parents=True, exist_ok=True)
-    rows = []
     for name in names:
-        fitted = fit(folder, name)
-        path = out / f"{name}.yaml"
-        path.write_text(scenario_text(fitted, "python -m calibration live-fit"), encoding="utf-8")
-        scenario = load_scenario(path)
-        before = 1.0
-        for run in measured_runs(folder, name):
+        text = scenario_text(fit(folder, name), f"python -m calibration live-fit --models {name}")
+        (out / f"{name}.yaml").write_text(text, encoding="utf-8")
+        print(f"{out / name}.yaml", flush=True)
+
+
+def predict_all(folder: Path, names: list[str], out: Path, *, runs: Path | None = None) -> None:
+    """Predict all runs of a campaign by the scenarios in ``out``; rows go to ``predicted.csv`` there.
+
+    With ``runs`` those of another campaign, in ``predicted-NAME.csv`` for its folder's name.
+    """
+    measured = runs or folder
+    path = out / ("predicted.csv" if runs is None else f"predicted-{runs.name}.csv")
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        fitted, scenario, before = fit(folder, name), load_scenario(out / f"{name}.yaml"), 1.0
+        for run in measured_runs(measured, name):
             rows.append(predict(scenario, fitted, run, before))
             before = rows[-1]["speed"]
-    with (out / "predicted.csv").open("w", newline="", encoding="utf-8") as file:
+        print(f"{name}: {len(rows)} runs predicted", flush=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in r.items()} for r in rows)
-    return rows

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recqueue.analysis import error_ledger
 from recqueue.cli.advice import infeasibility_record, sensitivity_record
 from recqueue.profiles import LatencyCurve
 from recqueue.serving import Performance, Policy, Scenario
@@ -106,6 +107,7 @@ def performance_record(p: Performance, scenario: Scenario, sensitivity: Sensitiv
         "sub_requests": p.sub_requests,
         "experiment": None if p.experiment is None else dataclasses.asdict(p.experiment),
         "notes": p.notes,
+        "ledger": dataclasses.asdict(error_ledger(scenario, p)),
         "policy": policy_record(scenario.policy),
         "sensitivity": sensitivity_record(sensitivity),
         **scenario_record(scenario, p.qps),
@@ -180,6 +182,7 @@ def optimization_record(r: Optimization) -> dict[str, Any]:
         "certificate": {**dataclasses.asdict(r.certificate), "gap": r.certificate.gap},
         "seconds": r.seconds,
         "demand_qps": r.demand_qps,
+        "ledger": dataclasses.asdict(error_ledger(scenario, p)),
         "sensitivity": sensitivity_record(r.sensitivity),
         "infeasibility": infeasibility_record(r.infeasibility),
         **scenario_record(scenario, r.qps),

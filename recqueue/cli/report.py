@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from recqueue.analysis import error_ledger
 from recqueue.cli.advice import headroom_rows, infeasibility_lines, infeasibility_rows, ms, rate, sensitivity_lines
 from recqueue.profiles import LatencyCurve
 from recqueue.serving import Performance, Policy, Scenario
@@ -129,11 +130,28 @@ def _load(p: Performance) -> str:
     )
 
 
-def _error(p: Performance) -> list[tuple[str, str | Text]]:
-    if not p.error:
-        return []
-    within = ", ".join(f"{name} {100 * share:.1f} %" for name, share in p.error.items())
-    return [("error", f"of the formula, in 95 of 100 scenarios like this: within {within}")]
+def _ledger(scenario: Scenario, p: Performance | None) -> list[tuple[str, str | Text]]:
+    """Error ledger: profile fit, formula against simulation, model against measured."""
+    e = error_ledger(scenario, p)
+    fit = ", ".join(
+        f"{'CPU' if name == 'cpu' else name} {'not known' if share is None else _per_cent(share)}"
+        for name, share in e.profile_fit.items()
+    )
+    within = ", ".join(f"{name} {_per_cent(share)}" for name, share in e.formula.items())
+    formula = f"of the formula, in 95 of 100 scenarios like this: within {within}" if within else "not known here"
+    if p is not None and p.kind == "simulate":
+        formula = "none: this is the simulation"
+    whom = f"of {e.live_model}" if e.live_model else "of other models than this"
+    return [
+        ("error: profile", f"{fit} (median at a batch size that is left out)"),
+        ("error: formula", formula),
+        (
+            "error: reality",
+            f"p95 {_per_cent(e.live['median'])} in the median, {_per_cent(e.live['p90'])} in 9 of 10 runs {whom} on "
+            f"{e.live_on}; {_per_cent(e.live['known_speed_median'])} and {_per_cent(e.live['known_speed_p90'])} where "
+            "the speed of the machine in the run is known",
+        ),
+    ]
 
 
 def _power(p: Performance) -> str:
@@ -181,7 +199,7 @@ def performance_report(p: Performance, scenario: Scenario, sensitivity: Sensitiv
         *_profiles(scenario),
         ("method", p.method + counted),
         *_looks(p),
-        *_error(p),
+        *_ledger(scenario, p),
         *(("note", note) for note in p.notes),
     ]
     with _screen() as out:
@@ -248,7 +266,7 @@ def max_rate_report(
         )
         if p is not None:
             out.print(_latency_table(scenario, [("formula", p)]))
-            rows += [("method", p.method), *_error(p), *(("note", note) for note in p.notes)]
+            rows += [("method", p.method), *_ledger(scenario, p), *(("note", note) for note in p.notes)]
         out.print(_grid(rows))
         _print_infeasibility(out, infeasibility)
         _print_sensitivity(out, sensitivity, scenario)
@@ -280,6 +298,7 @@ def optimization_report(r: Optimization) -> None:
                     ("workload", _workload(scenario, r.qps)),
                     *_profiles(scenario),
                     *_search(r),
+                    *_ledger(scenario, p),
                     *(("note", note) for note in (p.notes if p else ())),
                 ]
             )

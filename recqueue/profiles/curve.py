@@ -85,6 +85,15 @@ class LatencyCurve:
         """Smallest and largest batch size of the table."""
         return self.items[0], self.items[-1]
 
+    @property
+    def leave_one_out(self) -> float | None:
+        """Median relative error of the inner points when each is left out and interpolated; None without any."""
+        if len(self.items) < 3:
+            return None
+        x, y = np.asarray(self.items, dtype=float), np.asarray(self.seconds)
+        between = y[:-2] + (x[1:-1] - x[:-2]) * (y[2:] - y[:-2]) / (x[2:] - x[:-2])
+        return float(np.median(np.abs(between / y[1:-1] - 1)))
+
     def seconds_at(self, items: NDArray[np.int64] | int) -> NDArray[np.float64]:
         """Mean service time in seconds at each of ``items`` (whole numbers of 1 or more), in the same shape."""
         b = np.asarray(items, dtype=float)

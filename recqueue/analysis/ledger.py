@@ -1,0 +1,81 @@
+"""The error ledger of a report: how far each step from a measured profile to a served query may be off."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from recqueue.serving.performance import Performance
+from recqueue.serving.scenario import Scenario
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ledger:
+    """Three lines: profile fit, formula against simulation, model against measured.
+
+    Attributes
+    ----------
+    profile_fit : mapping
+        ``cpu`` and ``accelerator``: median relative error of the service table at a batch size that is left out; None
+        where a table is too short to tell, ``accelerator`` missing where there is none.
+    formula : mapping
+        Error of p95 and p99 against simulation that 95 of 100 scenarios like this stay within; empty where not known.
+    live : mapping
+        Absolute relative error of the formula's p95 against a live server: ``median`` and ``p90`` over its runs, and
+        ``known_speed_median`` and ``known_speed_p90`` when the speed of the machine in each run is known.
+    live_model : str or None
+        The model that those runs served; None when they are of all models that were measured, as this one was not.
+    live_on : str
+        What was measured.
+    """
+
+    profile_fit: Mapping[str, float | None]
+    formula: Mapping[str, float]
+    live: Mapping[str, float]
+    live_model: str | None
+    live_on: str
+
+
+@cache
+def _live() -> dict[str, Any]:
+    text = (files("recqueue") / "data" / "live.json").read_text(encoding="utf-8")
+    record: dict[str, Any] = json.loads(text)
+    return record
+
+
+def error_ledger(scenario: Scenario, performance: Performance | None) -> Ledger:
+    """Errors of each step for a scenario, as far as they are known.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        Its service tables and its model are looked at.
+    performance : Performance or None
+        Result of a formula, which knows its own error.
+
+    Returns
+    -------
+    Ledger
+    """
+    system, known = scenario.system, _live()
+    fit = {"cpu": system.service.leave_one_out}
+    if system.accelerator is not None:
+        fit["accelerator"] = system.accelerator.service.leave_one_out
+    measured = scenario.model in known["models"]
+    of = known["models"][scenario.model] if measured else known["all"]
+    return Ledger(
+        profile_fit=fit,
+        formula=dict(performance.error) if performance else {},
+        live={
+            "median": of["formula"]["p95"]["median"],
+            "p90": of["formula"]["p95"]["p90"],
+            "known_speed_median": of["own_speed"]["p95"]["median"],
+            "known_speed_p90": of["own_speed"]["p95"]["p90"],
+        },
+        live_model=scenario.model if measured else None,
+        live_on=known["measured_on"],
+    )

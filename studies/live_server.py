@@ -1,0 +1,261 @@
+"""Predicted against measured on a live server that the model had not seen, and what each miss is made of.
+
+``python -m studies.live_server`` reads ``calibration/live_server`` (made by ``python -m calibration live-predict`` from
+the committed records of a campaign) and writes the tables and the picture of ``docs/studies/live-server.rst``, its
+record ``studies/results/live_server.json``, and ``recqueue/data/live.json``, from which reports quote the error.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from calibration.judge import Choice, choices, crossing, error, parts, quiet, summary
+from recqueue import load_scenario
+from recqueue.plotting.style import COLOURS, new_figure
+from studies.accuracy_table import listing
+from studies.record import DOCS, RESULTS, save_record
+
+FOLDER = Path(__file__).parents[1] / "calibration" / "live_server"
+RECORD = RESULTS / "live_server.json"
+DATA = Path(__file__).parents[1] / "recqueue" / "data" / "live.json"
+PICTURE = DOCS / "studies" / "live_server.png"
+TARGETS = (("p95", "median", 0.05), ("p95", "p90", 0.12), ("mean", "median", 0.04))
+"""Quantity, statistic of its absolute error, and what it should be at most."""
+CAPACITY, CARRIED = 0.05, 0.95
+WORDS = {
+    "formula": "formula",
+    "replayed": "simulated, these very arrivals",
+    "tracked": "the same at the speed of the run before",
+    "own_speed": "the same at the speed of this run",
+}
+CHOSEN = 2.0
+"""The bound for which the policies were chosen, as in ``calibration.judge.BOUNDS``."""
+SHOWN = ("256", "64/300/4")
+"""Held-out policies in the picture: without and with offload."""
+Row = dict[str, str]
+
+
+def rows(name: str = "predicted.csv") -> list[Row]:
+    """All predicted runs."""
+    with (FOLDER / name).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def held_out(every: Sequence[Row]) -> list[Row]:
+    """Those of the half that was not fitted."""
+    return [r for r in every if r["split"] == "held-out"]
+
+
+def all_choices(every: Sequence[Row]) -> list[Choice]:
+    """What the formula picks, for each model and bound."""
+    names = dict.fromkeys(r["model"] for r in every)
+    return [c for name in names for c in choices(every, load_scenario(FOLDER / f"{name}.yaml"))]
+
+
+def _percent(x: float) -> str:
+    return f"{100 * x:.1f} %"
+
+
+def target_table(every: Sequence[Row], found: Sequence[Choice]) -> str:
+    """Each target beside what was reached, by what is known of the machine."""
+    held = held_out(every)
+    of = {"all held-out runs": summary(held), "quiet ones": summary([r for r in held if quiet(r)])}
+    lines = []
+    for name, statistic, limit in TARGETS:
+        for label, s in of.items():
+            known = [s[way][name][statistic] for way in ("formula", "tracked", "own_speed")]
+            what = f"{name}, {'median' if statistic == 'median' else '90th percentile'} of the absolute error"
+            lines.append([what, label, f"<= {100 * limit:g} %", *map(_percent, known)])
+    sizes = np.abs([e for c in found for e in c.errors])
+    lines.append(["largest rate within a bound, median", f"{len(sizes)} crossings", f"<= {100 * CAPACITY:g} %",
+                  _percent(float(np.median(sizes))), "", ""])  # fmt: skip
+    kept = [c.carried for c in found]
+    lines.append(["policy picked by the formula, least share of the best measured rate", f"{len(kept)} questions",
+                  f">= {100 * CARRIED:g} %", _percent(min(kept)), "", ""])  # fmt: skip
+    return listing(
+        "Targets on the held-out half, up to 0.9 of capacity",
+        ["target", "of", "asked", "formula", "at the speed of the run before", "at the speed of this run"],
+        lines,
+    )
+
+
+def groups_table(every: Sequence[Row]) -> str:
+    """Error of p95 by model, by load and by policy."""
+    held, lines = held_out(every), []
+    by: tuple[tuple[str, Callable[[Row], str]], ...] = (
+        ("model", lambda r: r["model"]), ("load", lambda r: r["load"]), ("policy", lambda r: r["configuration"]),
+    )  # fmt: skip
+    for kind, key in by:
+        for value in dict.fromkeys(sorted(map(key, held))):
+            mine = [r for r in held if key(r) == value]
+            s = summary(mine)
+            half = np.median([(float(r["p95_high_s"]) - float(r["p95_low_s"])) / 2 / float(r["p95_s"]) for r in mine])
+            speeds = [float(r["speed"]) for r in mine]
+            lines.append(
+                [
+                    f"{kind} {value}",
+                    str(len(mine)),
+                    f"± {_percent(float(half))}",
+                    f"{min(speeds):.2f} .. {max(speeds):.2f}",
+                    *(f"{_percent(s[w]['p95']['median'])} / {_percent(s[w]['p95']['p90'])}" for w in WORDS),
+                ]
+            )
+    head = ["runs with", "number", "measured interval", "speed", *WORDS.values()]
+    return listing("Error of p95, median / 90th percentile of its absolute value", head, lines)
+
+
+def parts_table(every: Sequence[Row]) -> str:
+    """Size of each part of the misses."""
+    held = held_out(every)
+    words = {
+        "formula": "formula against simulation, both endless",
+        "arrivals": "the arrivals of this run against endless ones",
+        "speed": "speed of the machine during this run against the fitted one",
+        "rest": "what is left: stalls and drift within a run, and everything else",
+    }
+    lines = []
+    for name, text in words.items():
+        sizes = np.abs([parts(r)[name] for r in held])
+        low = np.abs([parts(r)[name] for r in held if float(r["load"]) < 0.75])
+        lines.append([text, *(f"{_percent(float(np.median(x)))} / {_percent(float(np.quantile(x, 0.9)))}"
+                              for x in (sizes, low))])  # fmt: skip
+    return listing("Parts of the miss of p95, median / 90th percentile of the absolute value",
+                   ["part", "all loads", "loads up to 0.7"], lines)  # fmt: skip
+
+
+def choices_table(found: Sequence[Choice]) -> str:
+    """What following the formula carries, by model."""
+    lines = []
+    for c in found:
+        off = ", ".join(f"{100 * e:+.0f} %" for e in c.errors) or "none crossed"
+        lines.append([c.model, f"{1e3 * c.bound_s:.3g} ms", c.picked, c.best, f"{c.picked_qps:,.0f}",
+                      _percent(c.carried), off])  # fmt: skip
+    head = ["model", "p95 within", "picked by formula", "best measured", "measured queries/s of the pick",
+            "of the best", "error of the formula's largest rates"]  # fmt: skip
+    return listing("Policies picked among the held-out ones", head, lines)
+
+
+def confirmed_table(every: Sequence[Row], found: Sequence[Choice], confirmed: Sequence[Row]) -> str:
+    """What the policy that ``optimize`` chose among all carried, beside the best of those that were measured."""
+    lines = []
+    for name in dict.fromkeys(r["model"] for r in confirmed):
+        mine = [r for r in confirmed if r["model"] == name]
+        choice = next(c for c in found if c.model == name and c.times == CHOSEN)
+        rate, reached = crossing([float(r["qps"]) for r in mine], [float(r["p95_s"]) for r in mine], choice.bound_s)
+        s = summary(mine)
+        lines.append([
+            name, f"{1e3 * choice.bound_s:.3g} ms", mine[0]["configuration"], f"{'' if reached else '>= '}{rate:,.0f}",
+            choice.best, f"{choice.best_qps:,.0f}", f"{rate / choice.best_qps:.2f} x",
+            *(f"{_percent(s[w]['p95']['median'])} / {_percent(max(abs(error(r, w, 'p95')) for r in mine))}"
+              for w in ("formula", "own_speed")),
+        ])  # fmt: skip
+    head = ["model", "p95 within", "chosen by optimize", "measured queries/s", "best of the held-out", "its queries/s",
+            "ratio", "error of p95, median / worst, formula", "at the speed of this run"]  # fmt: skip
+    return listing("Policies chosen by optimize among all, measured a quarter of an hour later", head, lines)
+
+
+def worst(every: Sequence[Row]) -> list[Row]:
+    """The two largest misses of the formula's p95, by ratio."""
+    return sorted(held_out(every), key=lambda r: -abs(np.log(1 + error(r, "formula", "p95"))))[:2]
+
+
+def worst_table(every: Sequence[Row]) -> str:
+    """The two worst misses and their parts."""
+    lines = []
+    for r in worst(every):
+        p = parts(r)
+        seconds = float(r["queries"]) / float(r["qps"])
+        lines.append([f"{r['model']} {r['configuration']} at {r['load']}",
+                      f"{1e3 * float(r['p95_s']):.3g} ms ({1e3 * float(r['p95_low_s']):.3g} .. "
+                      f"{1e3 * float(r['p95_high_s']):.3g})", f"{1e3 * float(r['formula_p95_s']):.3g} ms",
+                      *(f"{100 * p[k]:+.0f} %" for k in ("formula", "arrivals", "speed", "rest")),
+                      f"{float(r['steal_s']):.2g} s of {seconds:.2g} s",
+                      f"{1e6 * float(r['lateness_p99_s']):.0f} us"])  # fmt: skip
+    head = ["run", "measured p95", "formula", "formula/simulation", "arrivals", "speed", "rest",
+            "stolen by other guests", "generator late, p99"]  # fmt: skip
+    return listing("The two worst misses", head, lines)
+
+
+def picture(every: Sequence[Row]) -> Figure:
+    """Predicted and measured p95 over the rate, for each model."""
+    names = list(dict.fromkeys(r["model"] for r in every))
+    figure, axes = new_figure(2, 3, height_in=5.2)
+    for ax, name in zip(axes.flat, names, strict=True):
+        for colour, policy in zip(COLOURS, SHOWN, strict=False):
+            mine = sorted((r for r in held_out(every) if r["model"] == name and r["configuration"] == policy),
+                          key=lambda r: float(r["qps"]))  # fmt: skip
+            qps = np.array([float(r["qps"]) for r in mine])
+            p95, low, high = (1e3 * np.array([float(r[c]) for r in mine]) for c in ("p95_s", "p95_low_s", "p95_high_s"))
+            ax.errorbar(qps, p95, [np.maximum(p95 - low, 0), np.maximum(high - p95, 0)], fmt="o", ms=4, capsize=2,
+                        color=colour, label=f"measured, {policy}")  # fmt: skip
+            for way, dash in (("formula", "-"), ("own_speed", ":")):
+                ax.plot(qps, [1e3 * float(r[f"{way}_p95_s"]) for r in mine], dash, color=colour, lw=1.3,
+                        label=f"{'formula' if way == 'formula' else 'at the speed of the run'}, {policy}")  # fmt: skip
+        ax.set_title(name)
+        ax.set_yscale("log")
+        ax.set_xlim(left=0)
+        ax.set_xlabel("queries/s")
+        ax.set_ylabel("p95 (ms)")
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    order = np.argsort([text.split(", ")[1] for text in labels], kind="stable")
+    figure.legend([handles[i] for i in order], [labels[i] for i in order], loc="outside upper center", ncols=3)
+    return figure
+
+
+def ledger(every: Sequence[Row], found: Sequence[Choice]) -> dict[str, Any]:
+    """What reports quote: error of the formula against the live server, for each model and in all."""
+    held = held_out(every)
+
+    def of(mine: Sequence[Row]) -> dict[str, Any]:
+        s = summary(mine)
+        return {"runs": len(mine)} | {
+            way: {n: {k: round(s[way][n][k], 4) for k in ("median", "p90")} for n in ("mean", "p95")}
+            for way in ("formula", "own_speed")
+        }
+
+    sizes = np.abs([e for c in found for e in c.errors])
+    return {
+        "measured_on": "a live server of 14 workers on 16 Xeon cores with an H200, at policies not fitted",
+        "command": "python -m studies.live_server",
+        "all": of(held),
+        "models": {m: of([r for r in held if r["model"] == m]) for m in dict.fromkeys(r["model"] for r in held)},
+        "largest_rate": {"median": round(float(np.median(sizes)), 4), "p90": round(float(np.quantile(sizes, 0.9)), 4)},
+    }
+
+
+def tables(every: Sequence[Row], found: Sequence[Choice]) -> dict[str, str]:
+    """All tables of the page, by name."""
+    return {
+        "targets": target_table(every, found),
+        "parts": parts_table(every),
+        "worst": worst_table(every),
+        "groups": groups_table(every),
+        "choices": choices_table(found),
+        "confirmed": confirmed_table(every, found, rows("predicted-live-confirm.csv")),
+    }
+
+
+def main() -> None:
+    """Write tables, picture, record and the packaged ledger."""
+    every = rows()
+    found = all_choices(every)
+    for name, text in tables(every, found).items():
+        (DOCS / "studies" / f"live_server_{name}.inc").write_text(text, encoding="utf-8")
+    picture(every).savefig(PICTURE, dpi=100)
+    known = ledger(every, found)
+    DATA.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+    held = held_out(every)
+    save_record(RECORD, "python -m studies.live_server", runs=len(every), held_out=summary(held),
+                quiet=summary([r for r in held if quiet(r)]), quiet_runs=sum(map(quiet, held)), ledger=known,
+                carried=[c.carried for c in found], worst=[r["configuration"] for r in worst(every)])  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
