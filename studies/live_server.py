@@ -149,12 +149,12 @@ def confirmed_table(every: Sequence[Row], found: Sequence[Choice], confirmed: Se
         mine = [r for r in confirmed if r["model"] == name]
         choice = next(c for c in found if c.model == name and c.times == CHOSEN)
         rate, reached = crossing([float(r["qps"]) for r in mine], [float(r["p95_s"]) for r in mine], choice.bound_s)
-        s = summary(mine)
+        off = {w: np.abs([error(r, w, "p95") for r in mine]) for w in ("formula", "own_speed")}
         lines.append([
             name, f"{1e3 * choice.bound_s:.3g} ms", mine[0]["configuration"], f"{'' if reached else '>= '}{rate:,.0f}",
             choice.best, f"{choice.best_qps:,.0f}", f"{rate / choice.best_qps:.2f} x",
-            *(f"{_percent(s[w]['p95']['median'])} / {_percent(max(abs(error(r, w, 'p95')) for r in mine))}"
-              for w in ("formula", "own_speed")),
+            *(f"{_percent(float(np.median(x)))} / {_percent(float(x.max())) if np.isfinite(x.max()) else 'unstable'}"
+              for x in off.values()),
         ])  # fmt: skip
     head = ["model", "p95 within", "chosen by optimize", "measured queries/s", "best of the held-out", "its queries/s",
             "ratio", "error of p95, median / worst, formula", "at the speed of this run"]  # fmt: skip
@@ -205,7 +205,7 @@ def picture(every: Sequence[Row]) -> Figure:
         ax.set_ylabel("p95 (ms)")
     handles, labels = axes.flat[0].get_legend_handles_labels()
     order = np.argsort([text.split(", ")[1] for text in labels], kind="stable")
-    figure.legend([handles[i] for i in order], [labels[i] for i in order], loc="outside upper center", ncols=3)
+    figure.legend([handles[i] for i in order], [labels[i] for i in order], loc="outside upper center", ncols=2)
     return figure
 
 
