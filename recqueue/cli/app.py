@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": ("recqueue.cli.questions", "Latency, utilization and power of a policy at a rate, by formula."),
     "simulate": ("recqueue.cli.questions", "The same by simulation, with confidence intervals."),
     "max-rate": ("recqueue.cli.questions", "Largest rate that a policy carries within the SLA."),
+    "pareto": ("recqueue.cli.pareto", "Policies that nothing beats in rate and energy, or rate and latency, at once."),
     "sweep": ("recqueue.cli.sweep", "All of these over a grid of any scenario keys, into one Parquet table."),
     "plot": ("recqueue.cli.plot", "Draw saved results: heat maps, latency curves, Pareto fronts, errors."),
     "compare": ("recqueue.cli.compare", "Measured latencies against predicted ones, by load."),

@@ -1,6 +1,7 @@
 """The policy that carries the most queries under the SLA, its baselines, the simulator's verdict, and headroom."""
 
 from recqueue.optimize.certificate import Certificate, Check
+from recqueue.optimize.pareto import Pareto, ParetoPoint, pareto_front
 from recqueue.optimize.remedies import Infeasibility, Remedy, remedies_for
 from recqueue.optimize.result import Baseline, Optimization, Verification
 from recqueue.optimize.sensitivity import Circumstance, Gain, Sensitivity, sensitivity_of
@@ -14,10 +15,13 @@ __all__ = [
     "Gain",
     "Infeasibility",
     "Optimization",
+    "Pareto",
+    "ParetoPoint",
     "Remedy",
     "Sensitivity",
     "Verification",
     "optimize",
+    "pareto_front",
     "remedies_for",
     "sensitivity_of",
 ]

@@ -83,7 +83,7 @@ def promising(scenario: Scenario, costs: Costs, qps: float | None, start: Policy
     if start is not None:
         yield start
     grid = lattice(scenario, costs)
-    rows = _rows(scenario)
+    rows = likely_rows(scenario)
     late = late_share(scenario, costs, grid, rows, qps)
     order = np.lexsort((-grid.bound_qps[rows].reshape(-1), late.reshape(-1).round(6)))
     for at in order.tolist():
@@ -92,8 +92,8 @@ def promising(scenario: Scenario, costs: Costs, qps: float | None, start: Policy
             yield policy
 
 
-def _rows(scenario: Scenario) -> NDArray[np.int64]:
-    """Rows of the batch sizes that are looked at."""
+def likely_rows(scenario: Scenario) -> NDArray[np.int64]:
+    """Rows of the batch sizes that are looked at: a geometric spread, and those that cut the largest query evenly."""
     largest = scenario.sizes.max_items
     spread = np.round(_RATIO ** np.arange(np.log(largest) / np.log(_RATIO))).astype(int)
     parts = -(-largest // np.arange(1, 2 * scenario.system.cores + 1))
@@ -102,7 +102,7 @@ def _rows(scenario: Scenario) -> NDArray[np.int64]:
 
 def expected_qps(scenario: Scenario, costs: Costs, at_least: float) -> float:
     """Largest rate at which the estimate of some policy is within what is allowed; ``at_least`` when there is none."""
-    grid, rows, allowed = lattice(scenario, costs), _rows(scenario), 1 - scenario.sla.percentile / 100
+    grid, rows, allowed = lattice(scenario, costs), likely_rows(scenario), 1 - scenario.sla.percentile / 100
     low, high = np.log(at_least), np.log(max(float(grid.bound_qps.max()), at_least))
     while high - low > 1e-2:
         middle = (low + high) / 2

@@ -10,6 +10,7 @@ COMMANDS = (
     "evaluate",
     "simulate",
     "max-rate",
+    "pareto",
     "compare",
     "check",
     "sweep",
