@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -150,11 +151,11 @@ def contention_factors(load_one_busy: float, contention: Contention, cores: int)
     cores : int
         k.
     """
-    f = np.asarray(contention.factor_at(np.arange(1, cores + 1, dtype=float)))
+    f = _factors(contention, cores)
     if np.all(f == f[0]):
         return float(f[0]), float(f[0])
     rho = load_one_busy * f[-1] / cores
-    p = _busy_cores(load_one_busy, f)
+    p = _busy_with(load_one_busy, contention, cores)
     j = np.arange(1, cores + 1)
     service = float((p[1:] * j) @ f / (p[1:] @ j))
     queue = p[-1] * rho / (1 - rho)
@@ -177,6 +178,34 @@ def _busy_cores(load_one_busy: float, factor: NDArray[np.float64]) -> NDArray[np
     p = np.exp(log_p - log_p.max())
     p[-1] /= 1 - load_one_busy * factor[-1] / k  # everything from k on: a geometric tail
     return np.asarray(p / p.sum())
+
+
+@lru_cache(maxsize=64)
+def _factors(contention: Contention, cores: int) -> NDArray[np.float64]:
+    """Slow-down with 1..``cores`` busy; the array is shared between calls and cannot be written to."""
+    factors = contention.factor_at(np.arange(1, cores + 1, dtype=float))
+    factors.setflags(write=False)
+    return factors
+
+
+@lru_cache(maxsize=4)
+def _busy_with(load_one_busy: float, contention: Contention, cores: int) -> NDArray[np.float64]:
+    """As :func:`_busy_cores`; the last answers are kept, for one point asks several times."""
+    p = _busy_cores(load_one_busy, _factors(contention, cores))
+    p.setflags(write=False)
+    return p
+
+
+@lru_cache(maxsize=4)
+def _found_busy(load_one_busy: float, contention: Contention, cores: int, peakedness: float) -> NDArray[np.float64]:
+    """Number busy that arrivals find, themselves included, at each level."""
+    p = _busy_with(load_one_busy, contention, cores)
+    found = np.minimum(np.arange(cores + 1) + 1, cores)
+    centre = float(p @ found)
+    j = found[np.minimum(np.searchsorted(np.cumsum(p), LEVELS), cores)]
+    others = np.clip(centre + np.sqrt(2 * np.exp(-1.0) * peakedness) * (j - centre), 1, cores)
+    others.setflags(write=False)
+    return np.asarray(others)
 
 
 def contention_spread(
@@ -204,11 +233,7 @@ def contention_spread(
     numpy.ndarray
         Factors of 1 or so, shape (positions, levels).
     """
-    p = _busy_cores(load_one_busy, np.asarray(contention.factor_at(np.arange(1, cores + 1, dtype=float))))
-    found = np.minimum(np.arange(cores + 1) + 1, cores)
-    centre = float(p @ found)
-    j = found[np.minimum(np.searchsorted(np.cumsum(p), LEVELS), cores)]
-    others = np.clip(centre + np.sqrt(2 * np.exp(-1.0) * peakedness) * (j - centre), 1, cores)
+    others = _found_busy(load_one_busy, contention, cores, peakedness)
     return contention.factor_at(np.minimum(others + positions[:, None] - 1.0, cores))
 
 

@@ -29,14 +29,16 @@ def erlang_b(servers: ArrayLike, offered_load: ArrayLike) -> Any:
     >>> round(erlang_b(1000, 1000.0), 4)
     0.0248
     """
+    if isinstance(servers, int) and servers >= 1 and isinstance(offered_load, float) and offered_load >= 0:
+        blocked, load = 1.0, float(offered_load)  # plain floats: many times faster than arrays of one element
+        for j in range(1, servers + 1):
+            blocked = load * blocked / (j + load * blocked)
+        return blocked
     k, a = np.broadcast_arrays(np.asarray(servers, dtype=int), np.asarray(offered_load, dtype=float))
     if np.any(k < 1) or np.any(~(a >= 0)):
         raise InputError("Erlang B: servers must be 1 or more and the offered load 0 or more")
-    if k.ndim == 0:  # plain floats: several times faster than arrays of one element
-        blocked, load = 1.0, float(a)
-        for j in range(1, int(k) + 1):
-            blocked = load * blocked / (j + load * blocked)
-        return blocked
+    if k.ndim == 0:
+        return erlang_b(int(k), float(a))
     b, found = np.ones(k.shape), np.ones(k.shape)
     for j in range(1, int(k.max()) + 1):
         b = a * b / (j + a * b)
@@ -70,6 +72,9 @@ def erlang_c(servers: ArrayLike, offered_load: ArrayLike) -> Any:
     ----------
     :cite:t:`harcholbalter2013performance`, chapter 14.
     """
+    if isinstance(servers, int) and isinstance(offered_load, float) and 0 <= offered_load < servers:
+        b, rho = erlang_b(servers, offered_load), float(offered_load) / servers
+        return b / (1 - rho * (1 - b))  # plain floats, as there
     k, a = np.asarray(servers), np.asarray(offered_load, dtype=float)
     b = np.asarray(erlang_b(servers, offered_load))
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -34,8 +34,8 @@ from recqueue.sweep.points import (
     words_of,
 )
 
-_AT_ONCE = {"evaluate": 400, "max-rate": 40, "simulate": 1, "optimize": 1}
-"""Points of a task: about a second of work, so that a task costs little beside it and little is lost with a worker."""
+_AT_ONCE = {"evaluate": 1000, "max-rate": 40, "simulate": 1, "optimize": 1}
+"""Points of a task: some seconds of work at most, so that a task costs little beside it and a lost worker too."""
 _FEW = {"evaluate": 200, "max-rate": 20, "simulate": 1, "optimize": 1}
 """Points that are not worth processes of their own."""
 _MANY = 2000
