@@ -57,6 +57,7 @@ results: $(VENV)/.installed-test
 	$(BIN)/python -m studies.time_varying
 	$(BIN)/python -m studies.dlrm_rmc1
 	$(BIN)/python -m studies.eight_models
+	$(BIN)/python -m studies.shadow_prices --fresh
 	$(BIN)/python -m studies.mgk_waits
 	$(BIN)/python -m studies.mgk_waits --sharpen 0.025 --batches 400
 	$(BIN)/python -m studies.gallery

@@ -72,6 +72,11 @@ def sharing_report(found: Sharing) -> None:
             f"{found.scale:.3f} times all demands{gain} the proportional partition's {found.proportional_scale:.3f}"
         )
         by_formula = f"no partition carries more than {found.bound:.3f} times by formula"
+        if found.together is not None:
+            by_formula += (
+                f"; one queue of all for the accelerators carries {found.together.scale:.3f} "
+                f"({found.together.tried} of {found.together.choices} choices of thresholds tried)"
+            )
     else:
         other = sum(p.tenant.weight * p.qps for p in found.proportional)
         carries = f"{rate(found.weighted_qps)} queries/s, weighted; the proportional partition {rate(other)}"
@@ -81,7 +86,7 @@ def sharing_report(found: Sharing) -> None:
         out.print(Text(heading, style="bold"))
         out.print(_grid([("carries", carries)]))
         out.print()
-        out.print(_parts("best partition", found.parts))
+        out.print(_parts("best partition" if found.together is None else "accelerators together", found.parts))
         out.print()
         out.print(_parts("in proportion to the work", found.proportional))
         out.print()
@@ -129,6 +134,13 @@ def sharing_record(found: Sharing) -> dict[str, Any]:
         "scale": found.scale,
         "weighted_qps": found.weighted_qps,
         "bound": found.bound,
+        "together": None
+        if found.together is None
+        else {
+            "scale": found.together.scale,
+            "tried": found.together.tried,
+            "choices": found.together.choices,
+        },
         "parts": [_part_record(p) for p in found.parts],
         "proportional": {
             "scale": found.proportional_scale,
@@ -145,6 +157,7 @@ def sharing_record(found: Sharing) -> dict[str, Any]:
 
 def _part_record(p: Part) -> dict[str, Any]:
     from recqueue.cli.records import policy_record
+    from recqueue.optimize.together import LateShare
 
     v, scenario = p.verification, p.tenant.scenario
     return {
@@ -163,7 +176,7 @@ def _part_record(p: Part) -> dict[str, Any]:
         if v is None
         else {
             "verdict": v.verdict,
-            "interval_s": v.interval_s,
+            **({"late_interval": v.interval} if isinstance(v, LateShare) else {"interval_s": v.interval_s}),
             "queries": v.queries,
             "replications": v.replications,
             "steps_back": v.steps_back,

@@ -39,6 +39,7 @@ class Document(schema.Block):
     models: list[ModelBlock]
     workload: schema.Workload | None = None
     goal: Literal["scale", "rate"] = "scale"
+    shared_accelerators: bool = True
 
 
 def load_sharing(source: str | Path, *, overrides: Mapping[str, Any] | None = None) -> SharedMachine:
@@ -75,7 +76,7 @@ def sharing_from_source(source: Source) -> SharedMachine:
             _tenant(m, model, given, source.folder, i)
             for i, (m, model) in enumerate(zip(d.models, given["models"], strict=True))
         )
-        return SharedMachine(name=source.name, tenants=tenants, goal=d.goal)
+        return SharedMachine(name=source.name, tenants=tenants, goal=d.goal, shared_accelerators=d.shared_accelerators)
 
 
 def _tenant(m: ModelBlock, given: Mapping[str, Any], machine: Mapping[str, Any], folder: Path, place: int) -> Tenant:

@@ -103,7 +103,7 @@ class ShadowPrices:
     seconds: float
 
 
-def shadow_prices(scenario: Scenario, *, check: bool = True) -> ShadowPrices:
+def shadow_prices(scenario: Scenario, *, check: bool = True, exact: bool = False) -> ShadowPrices:
     """Price of the bound, of late queries, cores, their speed, memory bandwidth, accelerator speed and accelerators.
 
     Parameters
@@ -112,6 +112,8 @@ def shadow_prices(scenario: Scenario, *, check: bool = True) -> ShadowPrices:
         Its own policy and rate are not used.
     check : bool
         Also take differences of the exact optimum: two searches for each resource.
+    exact : bool
+        Let each of these searches go on until it has proved its answer, however long it takes.
 
     Returns
     -------
@@ -144,8 +146,11 @@ def shadow_prices(scenario: Scenario, *, check: bool = True) -> ShadowPrices:
             )
     exact_qps = None
     if check and found:
-        exact_qps = optimum(scenario)
-        found = {name: replace(price, exact=_differences(scenario, price, exact_qps)) for name, price in found.items()}
+        exact_qps = optimum(scenario, exact=exact)
+        found = {
+            name: replace(price, exact=_differences(scenario, price, exact_qps, exact=exact))
+            for name, price in found.items()
+        }
     return ShadowPrices(
         relaxation=relaxed,
         prices=found,
@@ -155,11 +160,11 @@ def shadow_prices(scenario: Scenario, *, check: bool = True) -> ShadowPrices:
     )
 
 
-def optimum(scenario: Scenario) -> float:
-    """Rate of the best policy by the exact formulas and search; 0 when none keeps the promise."""
+def optimum(scenario: Scenario, *, exact: bool = False) -> float:
+    """Rate of the best policy by search on the formulas, proved when ``exact``; 0 when none keeps the promise."""
     from recqueue.optimize.search import search
 
-    return search(scenario, Costs.of(scenario)).qps
+    return search(scenario, Costs.of(scenario), exact=exact).qps
 
 
 def _amounts(scenario: Scenario, fitted: ServiceFit) -> dict[str, tuple[str, float]]:
@@ -237,7 +242,7 @@ def _faster(curve: LatencyCurve, shares: list[float], factor: float) -> LatencyC
     return replace(curve, seconds=seconds)
 
 
-def _differences(scenario: Scenario, price: Price, exact_qps: float) -> tuple[float, float]:
+def _differences(scenario: Scenario, price: Price, exact_qps: float, *, exact: bool) -> tuple[float, float]:
     """Queries per second for each unit of the exact optimum, towards less and towards more."""
     whole = price.resource in ("cores", "accelerators")
     step = 1 / price.amount if whole else STEP
@@ -246,6 +251,6 @@ def _differences(scenario: Scenario, price: Price, exact_qps: float) -> tuple[fl
         if way < 0 and (price.resource == "accelerators" or (whole and price.amount < 2)):
             found.append(float("nan"))
             continue
-        other = optimum(changed(scenario, price.resource, 1 + way * step))
+        other = optimum(changed(scenario, price.resource, 1 + way * step), exact=exact)
         found.append(way * (other - exact_qps) / (step * price.amount))
     return found[0], found[1]

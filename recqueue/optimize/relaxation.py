@@ -220,8 +220,9 @@ def _rounded(
     else:
         wanted = float(solution.piece_items.max())
         even = {-(-int(i) // m) for i in near for m in {max(int(i / wanted), 1), int(i / wanted) + 1}}
-        even |= {min(max(round(wanted), 1), int(near[-1])), int(near[-1])}
+        even.add(min(max(round(wanted), 1), int(near[-1])))
         batch_sizes = sorted(even, key=lambda b: (abs(np.log(b / wanted)), b))[:_ROUNDINGS]
+        batch_sizes += [] if int(near[-1]) in batch_sizes else [int(near[-1])]  # no query is split
     device = scenario.system.accelerator
     fused = 1 if threshold is not None and device is not None and device.max_fused_queries > 1 else None
     best, rate = None, 0.0

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from recqueue.analysis.pools import Costs
 from recqueue.optimize.result import Verification
 from recqueue.optimize.search import lattice, search
+from recqueue.optimize.together import LateShare, Together, together
 from recqueue.serving import Goal, Policy, Scenario, SharedMachine, Tenant
 
 _Array = NDArray[np.float64]
@@ -37,7 +38,7 @@ class Part:
     tenant : Tenant
         The model.
     cores, accelerators : int
-        Its part.
+        Its part; where the accelerators are used together, all of them if it offloads anything.
     policy : Policy or None
         Best policy there; None when no policy keeps the promise.
     most_qps : float
@@ -45,7 +46,7 @@ class Part:
     qps : float
         The rate to rely on: the demand times the common scale, or all it carries when the sum is maximized; verified
         when ``verification`` says so.
-    verification : Verification or None
+    verification : Verification, LateShare or None
         Of ``qps`` by simulation of the part; None when it was not asked for.
     """
 
@@ -55,7 +56,7 @@ class Part:
     policy: Policy | None
     most_qps: float
     qps: float
-    verification: Verification | None = None
+    verification: Verification | LateShare | None = None
 
     @property
     def scale(self) -> float:
@@ -79,6 +80,8 @@ class Sharing:
         Ways to divide the machine.
     bound : float
         No partition does better by formula: the goal of the best one, which the bounds of all others do not exceed.
+    together : Together or None
+        What the models do with accelerators of all, where that carries more than any partition; ``parts`` are then so.
     notes : tuple of str
         What was assumed.
     seconds : float
@@ -92,6 +95,7 @@ class Sharing:
     possible: int
     partitions: int
     bound: float
+    together: Together | None
     notes: tuple[str, ...]
     seconds: float
 
@@ -211,10 +215,15 @@ def share(
         rates[m].exact(*split[m])
     split = _spare(rates, value, split, (cores, accelerators))
     parts = tuple(r.part(k, g) for r, (k, g) in zip(rates, split, strict=True))
+    shared: Together | None = None
     if goal == "scale":
         parts, proportional = _at_scale(parts), _at_scale(proportional)
-    if verify:
+        shared = _together(machine, best, say)
+    if shared is not None:
+        parts = _placed(machine, shared, say, seed=seed, verify=verify)
+    elif verify:
         parts = tuple(_verified(part, seed, say) for part in parts)
+    if verify:
         proportional = tuple(_verified(part, seed, say) for part in proportional)
     return Sharing(
         machine=machine,
@@ -224,7 +233,8 @@ def share(
         possible=len(rates) * cores * (accelerators + 1),
         partitions=comb(cores, len(rates)) * comb(accelerators + len(rates), len(rates)),
         bound=best,
-        notes=tuple(_notes(tenants)),
+        together=shared,
+        notes=tuple(_notes(machine, shared)),
         seconds=time.perf_counter() - started,
     )
 
@@ -311,8 +321,61 @@ def _verified(part: Part, seed: int, say: Callable[[str], None]) -> Part:
     return replace(part, qps=rate if seen.verdict == "pass" else 0.0, verification=seen)
 
 
-def _notes(tenants: Sequence[Tenant]) -> list[str]:
+def _together(machine: SharedMachine, above: float, say: Callable[[str], None]) -> Together | None:
+    """Accelerators used together, where that is known and carries more than the best partition."""
+    if not (machine.accelerators and machine.shared_accelerators and _can_be_shared(machine)):
+        return None
+    say("one queue for the accelerators")
+    cores = range(1, machine.cores + 1)
+    own = [[beside(t.scenario, k, machine.accelerators) for k in cores] for t in machine.tenants]
+    return together(machine, own, above=above)
+
+
+def _can_be_shared(machine: SharedMachine) -> bool:
+    """Poisson arrivals, one query in a launch, two models or more."""
+    devices = [t.scenario.system.accelerator for t in machine.tenants]
+    return len(devices) > 1 and all(
+        d is not None and d.max_fused_queries == 1 and t.scenario.arrivals.process == "poisson"
+        for d, t in zip(devices, machine.tenants, strict=True)
+    )
+
+
+def _placed(
+    machine: SharedMachine, shared: Together, say: Callable[[str], None], *, seed: int, verify: bool
+) -> tuple[Part, ...]:
+    """The models with accelerators of all, at the scale that simulation confirms; 0 when none."""
+    scale, seen = shared.scale, None
+    if verify:
+        from recqueue.optimize.together_check import Placed, confirm  # loads numba
+
+        say("simulating all models")
+        models = [
+            Placed(scenario=beside(t.scenario, k, machine.accelerators), policy=p, demand_qps=t.demand_qps)
+            for t, k, p in zip(machine.tenants, shared.cores, shared.policies, strict=True)
+        ]
+        scale, seen = confirm(models, scale, seed=seed)
+    found = []
+    for i, (t, k, p) in enumerate(zip(machine.tenants, shared.cores, shared.policies, strict=True)):
+        rate = scale * t.demand_qps
+        if seen is not None and seen[i].verdict != "pass":
+            rate = 0.0
+        found.append(
+            Part(
+                tenant=t,
+                cores=k,
+                accelerators=0 if p.offload_threshold is None else machine.accelerators,
+                policy=p,
+                most_qps=shared.scale * t.demand_qps,
+                qps=rate,
+                verification=None if seen is None else seen[i],
+            )
+        )
+    return tuple(found)
+
+
+def _notes(machine: SharedMachine, shared: Together | None) -> list[str]:
     """What is assumed of models side by side."""
+    tenants = machine.tenants
     system = tenants[0].scenario.system
     notes = []
     if any(len(t.scenario.system.contention.busy) > 1 for t in tenants):
@@ -320,6 +383,13 @@ def _notes(tenants: Sequence[Tenant]) -> list[str]:
             "cores of other models slow a model as its own do, all of them busy; how different models slow each other "
             "was not measured"
         )
-    if system.accelerator is not None:
+    if shared is not None:
+        notes.append(
+            "the models offload into one queue in order of arrival, one query in a launch; what it costs an "
+            "accelerator to change from one model to another was not measured and is not in it"
+        )
+    elif system.accelerator is not None and machine.shared_accelerators and not _can_be_shared(machine):
+        notes.append("an accelerator serves one model: one queue for all is known for Poisson arrivals without fusion")
+    elif system.accelerator is not None:
         notes.append("an accelerator serves one model only")
     return notes

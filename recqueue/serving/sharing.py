@@ -61,6 +61,8 @@ class SharedMachine:
         The models, all described on the same machine.
     goal : {"scale", "rate"}
         What the partition should have most of.
+    shared_accelerators : bool
+        Whether models may use the accelerators together, in one queue, where that carries a larger scale.
 
     Raises
     ------
@@ -72,6 +74,7 @@ class SharedMachine:
     name: str
     tenants: tuple[Tenant, ...]
     goal: Goal = "scale"
+    shared_accelerators: bool = True
 
     def __post_init__(self) -> None:
         if not self.tenants:

@@ -10,7 +10,9 @@ def test_command_shows_and_records_prices(recqueue_command, monkeypatch):
     assert shown.exit_code == 0
     assert "memory bandwidth" in shown.stdout
     assert "confirmed" in shown.stdout
-    monkeypatch.setattr("recqueue.optimize.prices._differences", lambda s, p, q: (p.qps_per_unit, p.qps_per_unit))
+    monkeypatch.setattr(
+        "recqueue.optimize.prices._differences", lambda s, p, q, exact: (p.qps_per_unit, p.qps_per_unit)
+    )
     run = recqueue_command("optimize", "ncf", "--no-verify", "--set", "accelerator=null", "--shadow-prices", "--json")
     record = json.loads(run.stdout)["shadow_prices"]
     assert set(record["prices"]) == {"sla", "late_share", "cores", "cpu_speed", "bandwidth"}

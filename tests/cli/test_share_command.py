@@ -57,7 +57,8 @@ def test_bad_files_are_one_line(file, change, message):
     assert "\n" not in str(caught.value)
 
 
-def test_command_shows_and_records(recqueue_command, file):
+def test_command_shows_and_records(recqueue_command, file, monkeypatch):
+    monkeypatch.setattr("recqueue.optimize.verify._FIRST_QUERIES", 20_000)
     shown = recqueue_command("share", file, "--no-verify")
     assert shown.exit_code == 0
     for text in ("ranking", "filtering", "in proportion to the work", "no partition carries more"):

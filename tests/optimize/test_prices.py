@@ -50,7 +50,7 @@ def test_prices_of_a_packaged_model_agree_with_the_exact_optimum():
 
 
 def test_without_check_nothing_is_searched(monkeypatch):
-    monkeypatch.setattr("recqueue.optimize.prices.optimum", lambda scenario: pytest.fail("searched"))
+    monkeypatch.setattr("recqueue.optimize.prices.optimum", lambda scenario, exact: pytest.fail("searched"))
     found = shadow_prices(md1(), check=False)
     assert found.exact_qps is None
     assert all(p.exact is None and p.exact_qps_per_unit is None for p in found.prices.values())
