@@ -29,7 +29,7 @@ _MEANS: WeakKeyDictionary[Response, float] = WeakKeyDictionary()
 
 
 def distribution(parts: Parts, t: Array | float) -> Array:
-    """As :func:`recqueue.queueing.forkjoin.distribution`."""
+    """As ``recqueue.queueing.forkjoin.distribution``."""
     packed = _packed(parts)
     if packed is None:
         return forkjoin.distribution(parts, t)
@@ -37,7 +37,7 @@ def distribution(parts: Parts, t: Array | float) -> Array:
 
 
 def quantiles(parts: Parts, p: Sequence[float], *, relative: float = 1e-6) -> list[float]:
-    """As :func:`recqueue.queueing.forkjoin.quantiles`."""
+    """As ``recqueue.queueing.forkjoin.quantiles``."""
     packed = _packed(parts)
     if packed is None:
         return forkjoin.quantiles(parts, p, relative=relative)
@@ -48,7 +48,7 @@ def quantiles(parts: Parts, p: Sequence[float], *, relative: float = 1e-6) -> li
 
 
 def mean(parts: Parts) -> float:
-    """As :func:`recqueue.queueing.forkjoin.mean`; that of a response is kept as long as the response."""
+    """As ``recqueue.queueing.forkjoin.mean``; that of a response is kept as long as the response."""
     return sum(share * _mean(response) for share, response in parts)
 
 
