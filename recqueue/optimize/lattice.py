@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from recqueue.analysis.evaluate import CLOSEST_TO_SATURATION
 from recqueue.analysis.pools import Costs, offloaded_work_s
+from recqueue.optimize.memory import memory_of
 from recqueue.profiles import Contention
 from recqueue.serving import Accelerator, Policy, Scenario
 
@@ -45,6 +46,8 @@ class Lattice:
         times says of its mean items.
     size : int
         Integer policies, alike or not: batch sizes times thresholds (never included) times fusion limits.
+    allowed : numpy.ndarray
+        Thresholds with which every query is served where the tables fit, shape (thresholds,).
     """
 
     batch_sizes: NDArray[np.int64]
@@ -55,12 +58,17 @@ class Lattice:
     cpu_qps: NDArray[np.float64]
     accelerator_qps: NDArray[np.float64]
     size: int
+    allowed: NDArray[np.bool_]
+
+    @property
+    def layers(self) -> NDArray[np.int64]:
+        """Fusion limits that differ, at each threshold."""
+        return np.where([t is None for t in self.thresholds], 1, len(self.fusions))
 
     @property
     def distinct(self) -> NDArray[np.int64]:
         """How many different policies there are at each row and column; 0 where all are the same as others."""
-        layers = np.where([t is None for t in self.thresholds], 1, len(self.fusions))
-        return np.where(self.batch_sizes[:, None] <= self.largest_local, layers, 0)
+        return np.where(self.batch_sizes[:, None] <= self.largest_local, self.layers, 0)
 
     @property
     def bound_qps(self) -> NDArray[np.float64]:
@@ -71,6 +79,11 @@ class Lattice:
     def cpu_work_s(self) -> NDArray[np.float64]:
         """Share of the machine's cores that one query per second takes; shape (batch sizes, thresholds)."""
         return np.asarray(CLOSEST_TO_SATURATION / self.cpu_qps)
+
+    @property
+    def accelerator_work_s(self) -> NDArray[np.float64]:
+        """Share of the accelerators that one query per second takes at least; shape (thresholds, fusion limits)."""
+        return np.asarray(CLOSEST_TO_SATURATION / self.accelerator_qps)
 
     def bound_of(self, place: Place) -> float:
         """Saturation rate less the margin of one policy."""
@@ -98,7 +111,7 @@ def lattice(scenario: Scenario, costs: Costs) -> Lattice:
     else:
         slow = system.contention.factor_at(system.cores)
     local *= slow / system.cores
-    device = system.accelerator
+    device, fits = system.accelerator, memory_of(scenario)
     if device is None:
         return Lattice(
             batch_sizes=batch_sizes,
@@ -109,6 +122,7 @@ def lattice(scenario: Scenario, costs: Costs) -> Lattice:
             cpu_qps=CLOSEST_TO_SATURATION / local[:, -1:],
             accelerator_qps=np.full((1, 1), np.inf),
             size=len(batch_sizes),
+            allowed=np.array([fits.server_fits]),
         )
     before = np.concatenate((np.zeros((len(batch_sizes), 1)), local), axis=1)
     fusions = (None,) if device.max_fused_queries == 1 else tuple(range(1, device.max_fused_queries + 1))
@@ -129,6 +143,9 @@ def lattice(scenario: Scenario, costs: Costs) -> Lattice:
         cpu_qps=cpu_qps,
         accelerator_qps=accelerator_qps,
         size=len(batch_sizes) * (len(batch_sizes) + 1) * len(fusions),
+        allowed=np.array(
+            [(fits.server_fits or t == 0) and (fits.accelerator_fits or t == len(n)) for t in range(len(n) + 1)]
+        ),
     )
 
 

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from recqueue.analysis.in_time import far_without_wait, near_without_wait
 from recqueue.analysis.pools import Costs
-from recqueue.optimize.aims import Aim, MostQueries
+from recqueue.optimize.aims import Aim, LeastLatency, MostPerWatt, aim_of
 from recqueue.optimize.certificate import Certificate, Check
 from recqueue.optimize.climb import climb
 from recqueue.optimize.lateness import Lateness
 from recqueue.optimize.lattice import Lattice, Place, lattice
+from recqueue.optimize.problem import Objective, Problem
 from recqueue.serving import Policy, Scenario
 
 __all__ = ["GAIN", "TESTS", "Found", "Lattice", "lattice", "search"]
@@ -52,7 +53,9 @@ class Found:
     policy : Policy or None
         None when none keeps the promise.
     score : float
-        Its largest rate, or whatever was sought; 0 when there is none.
+        Its largest rate, or whatever was sought (more is better); 0 when there is none.
+    qps : float
+        The rate at which it is that good.
     evaluations : int
         Evaluations of the formulas.
     certificate : Certificate
@@ -61,13 +64,9 @@ class Found:
 
     policy: Policy | None
     score: float
+    qps: float
     evaluations: int
     certificate: Certificate
-
-    @property
-    def qps(self) -> float:
-        """The score of a search for the largest rate."""
-        return self.score
 
     @property
     def lattice(self) -> int:
@@ -86,7 +85,13 @@ class Found:
 
 
 def search(
-    scenario: Scenario, costs: Costs, *, exact: bool = False, tests: int = TESTS, aim: Aim | None = None
+    scenario: Scenario,
+    costs: Costs,
+    *,
+    exact: bool = False,
+    tests: int = TESTS,
+    objective: Objective = "qps",
+    qps: float | None = None,
 ) -> Found:
     r"""Best policy of the lattice by formula, and a proof.
 
@@ -115,15 +120,17 @@ def search(
         Go on until nothing is left open, however long it takes.
     tests : int
         Otherwise stop after as many evaluations (after the climb); one of a fused launch counts fifty.
-    aim : Aim, optional
-        What is sought; the largest rate by default.
+    objective, qps
+        What is sought, as in :class:`recqueue.optimize.problem.Problem`; scores are queries per second (for headroom
+        too), queries per joule, or one over the seconds of the latency.
 
     Returns
     -------
     Found
     """
     grid = lattice(scenario, costs)
-    return _Search(scenario, costs, grid, aim or MostQueries(scenario, costs, grid), np.inf if exact else tests).run()
+    aim = aim_of(Problem(scenario=scenario, objective=objective, qps=qps), costs, grid)
+    return _Search(scenario, costs, grid, aim, np.inf if exact else tests).run()
 
 
 class _Search:
@@ -134,10 +141,13 @@ class _Search:
         self.late = Lateness(scenario, costs, grid, np.inf)
         self.tests = tests
         self.open: NDArray[np.bool_] = np.zeros(grid.cpu_qps.shape, dtype=bool)
-        self.by_service = self.open.copy()
+        self.by_service, self.kept = (
+            self.open.copy(),
+            self.open.copy(),
+        )  # kept: within the SLA and all the same no better
         self.allowed = 1 - self.late.goal + _SLACK
         self.best: Place | None = None
-        self.score = 0.0
+        self.score, self.qps = 0.0, 0.0
         self.tested = np.zeros(grid.cpu_qps.shape, dtype=bool)
         # At least so many queries are late on the cores and on the accelerators, at the rate asked for or a lower one.
         self.near_late, self.far_late = np.zeros(grid.cpu_qps.shape), np.zeros(grid.accelerator_qps.shape)
@@ -151,11 +161,11 @@ class _Search:
 
     def try_policy(self, place: Place) -> bool:
         """Take a policy that is better than the best so far."""
-        if self.aim.bounds[place[:2]] <= self.better:
+        if self.aim.bounds[place[:2]] <= self.better or not self.grid.allowed[place[1]]:
             return False
         known = 0.0
         if self.best is not None:
-            known, latency_s = self.aim.asked_of(place, self.better)
+            known, latency_s = self.aim.asked(self.only(place), self.better)
             if self.grid.bound_of(place) <= known or not self.late.keeps(place, known, latency_s):
                 return False
         return self.take(place, known)
@@ -163,38 +173,44 @@ class _Search:
     def take(self, place: Place, known_qps: float = 0.0) -> bool:
         """Make a policy the best if its score is higher."""
         score = self.aim.score(place, known_qps)
-        if score <= self.score:
+        if score.value <= self.score:
             return False
-        self.best, self.score = place, score
+        self.best, (self.score, self.qps) = place, score
         return True
+
+    def only(self, place: tuple[int, ...]) -> NDArray[np.bool_]:
+        """One row and column."""
+        which = np.zeros(self.open.shape, dtype=bool)
+        which[place[:2]] = True
+        return which
 
     def run(self) -> Found:
         """Climb, exclude what the bounds exclude, refute the rest in blocks of batch sizes, best bound first."""
-        climb(self.grid, self.aim.bounds, self.try_policy)
+        climb(self.grid, self.aim.order, self.try_policy)
         self.late.left = self.tests if self.best is not None else np.inf  # that there is none must be proved
-        self.open = (self.grid.distinct > 0) & (self.aim.bounds > self.better)
+        self.open = (self.grid.distinct > 0) & self.grid.allowed & (self.aim.bounds > self.better)
         self.service()
         self.far_ahead()
-        width, bounds = 8, np.where(self.open, self.aim.bounds, 0.0).max(axis=1)
-        while True:
-            i = int(bounds.argmax())
-            if bounds[i] <= self.better or self.late.left <= 0:
+        width, order = 8, np.where(self.open, self.aim.order, 0.0).max(axis=1)
+        while self.late.left > 0:
+            i = int(order.argmax())
+            if order[i] <= 0:
                 break
-            rows = self.block(i, width, bounds)
+            rows = self.block(i, width, order)
             margin = self.refute(rows)
             if margin >= 1:
                 self.open[rows[0] : rows[1] + 1] = False
-                bounds[rows[0] : rows[1] + 1] = 0.0
+                order[rows[0] : rows[1] + 1] = 0.0
                 wider = margin > 1 + 0.2 * _SAFETY ** np.log2(width)
                 width = min(2 * width, _WIDEST) if wider else width
             else:
                 width = max(width // 2, 1)
         return self.found()
 
-    def block(self, i: int, width: int, bounds: Array) -> Rows:
+    def block(self, i: int, width: int, order: Array) -> Rows:
         """At most ``width`` neighbours of row i that are open too."""
-        first, last = i - i % width, min(i - i % width + width, len(bounds)) - 1
-        closed = np.flatnonzero(bounds[first : last + 1] <= self.better) + first
+        first, last = i - i % width, min(i - i % width + width, len(order)) - 1
+        closed = np.flatnonzero(order[first : last + 1] <= 0) + first
         return (
             int(closed[closed < i].max(initial=first - 1)) + 1,
             int(closed[closed > i].min(initial=last + 1)) - 1,
@@ -247,10 +263,12 @@ class _Search:
         single, margin = rows[0] == rows[1], np.inf
         found: dict[int, float] = {}
         while True:
-            left = np.logical_and(self.open[mine], self.aim.bounds[mine] > self.better)
+            asked = np.zeros_like(self.open)
+            asked[mine] = self.open[mine] & (self.aim.bounds[mine] > self.better)
+            self.aim.refine(asked, self.better)
+            left = np.logical_and(asked[mine], self.aim.bounds[mine] > self.better)
             if not left.any():
                 break
-            asked = np.zeros_like(self.open)
             asked[mine] = left
             qps, latency_s = self.aim.asked(asked, self.better)
             far = np.where(grid.accelerator_qps > qps, self.far_late, np.inf).min(axis=1)
@@ -288,13 +306,11 @@ class _Search:
             late = self.late.far(j, f, qps, latency_s)
             if np.isfinite(late):
                 self.far_late[j, f] = max(self.far_late[j, f], late)
-            known, bound_s = self.aim.asked_of(place, self.better)
-            if (
-                near + late <= self.allowed
-                and self.grid.bound_of(place) > known
-                and self.late.keeps(place, known, bound_s)
-            ):
-                self.take(place, known)
+            known, bound_s = self.aim.asked(self.only(place), self.better)
+            if near + late > self.allowed or self.grid.bound_of(place) <= known:
+                continue
+            if self.late.keeps(place, known, bound_s):
+                self.kept[i, j] = not self.take(place, known)
 
     def choose(self, row: int, open_: Columns, found: dict[int, float], enough: Array) -> int:
         """Threshold to test next: the lowest whose lateness is expected to refute all open ones above it."""
@@ -319,24 +335,23 @@ class _Search:
         """Look at some policies that were refuted: by less work, at the rate; and at some higher rate."""
         rng = np.random.default_rng(0)
         for i, j in rng.permutation(np.argwhere(refuted & ~self.tested))[:_CHECKS].tolist():
-            asked = np.zeros_like(refuted)
-            asked[i, j] = True
-            qps, latency_s = self.aim.asked(asked, self.better)
+            qps, latency_s = self.aim.asked(self.only((i, j)), self.better)
             self.look("less work", self.late.near((i, i), j, qps, latency_s) >= self.near_late[i, j] - _SLACK)
-        if not isinstance(self.aim, MostQueries):
-            return
-        for i, j in rng.permutation(np.argwhere(refuted))[:_CHECKS].tolist():
+        if isinstance(self.aim, LeastLatency):
+            return  # at one rate
+        for i, j in rng.permutation(np.argwhere(refuted & ~self.kept))[:_CHECKS].tolist():
             place = i, j, int(self.grid.accelerator_qps[j].argmax())
-            qps = float(rng.uniform(self.better, max(self.grid.bound_of(place), self.better)))
-            self.look("rate", not self.late.keeps(place, qps, self.late.scenario.sla.latency_s))
+            least, latency_s = self.aim.asked(self.only(place), self.better)
+            qps = float(rng.uniform(least, max(self.grid.bound_of(place), least)))
+            self.look("rate", not self.late.keeps(place, qps, latency_s))
 
     def found(self) -> Found:
         """The best, and what became of each of the others."""
         grid, bounds = self.grid, self.aim.bounds
         qps, _ = self.aim.asked(grid.distinct > 0, self.better)
-        layers = np.where([t is None for t in grid.thresholds], 1, len(grid.fusions))
-        usable = (grid.accelerator_qps > qps) & (np.arange(len(grid.fusions)) < layers[:, None])
-        count = np.where((grid.distinct > 0) & (grid.cpu_qps > qps) & (bounds > self.better), usable.sum(axis=1), 0)
+        usable = (grid.accelerator_qps > qps) & (np.arange(len(grid.fusions)) < grid.layers[:, None])
+        able = (grid.distinct > 0) & grid.allowed & (grid.cpu_qps > qps) & (bounds > self.better)
+        count = np.where(able, usable.sum(axis=1), 0)
         open_ = self.open & (count > 0)
         tested = self.tested & (count > 0) & ~open_
         service = self.by_service & (count > 0)
@@ -351,20 +366,28 @@ class _Search:
         parts = {"service": service, "offload": offload, "less work": rest & ~offload}
         counted = {name: int(count[where].sum()) for name, where in parts.items()}
         distinct, left = int(grid.distinct.sum()), int(count[open_].sum())
+        memory = int(grid.distinct[:, ~grid.allowed].sum())
         known = int(count[tested].sum())
         if self.best is not None and not tested[self.best[:2]]:  # itself among those that are not better
             known += 1
             for name, where in parts.items():
                 counted[name] -= bool(where[self.best[:2]])
-        saturated = distinct - known - left - sum(counted.values())
+        if isinstance(self.aim, MostPerWatt):
+            counted["power"] = int(
+                np.where(grid.allowed & (grid.cpu_qps > qps) & (bounds <= self.better), usable.sum(axis=1), 0)[
+                    grid.distinct > 0
+                ].sum()
+            )
+        saturated = distinct - memory - known - left - sum(counted.values())
         return Found(
             policy=None if self.best is None else grid.policy(self.best),
             score=self.score,
+            qps=self.qps,
             evaluations=self.late.done,
             certificate=Certificate(
                 lattice=grid.size,
                 identical=grid.size - distinct,
-                excluded={"saturation": saturated, **counted},
+                excluded={"memory": memory, "saturation": saturated, **counted},
                 tested=known,
                 open=left,
                 low=self.score,
