@@ -20,8 +20,8 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 _REFINED = 512
 """Most policies whose work is looked at together."""
-_ROUNDS = 30
-"""Of raising the rate and the work in turn; each is a bound."""
+_ROUNDS = 200
+"""Most steps by which a rate is raised."""
 
 
 class Score(NamedTuple):
@@ -105,8 +105,7 @@ class MostPerWatt:
 
     With power :math:`W \ge a + w \lambda`, a that of an idle machine and w of the least work, the score is at most
     :math:`\lambda / (a + w \lambda)` at the rate at which the policy saturates, and s or more needs at least
-    :math:`\lambda = a s / (1 - w s)`. Cores that slow each other do more work for each query at a higher rate, so w is
-    then that of this rate, and so on until nothing changes.
+    :math:`\lambda = a s / (1 - w s)`.
     """
 
     def __init__(self, scenario: Scenario, costs: Costs, grid: Lattice) -> None:
@@ -119,39 +118,48 @@ class MostPerWatt:
         self.cpu_joules = np.zeros_like(grid.cpu_work_s)
         if power:
             self.cpu_joules += (power.busy_w - power.idle_w) * grid.cpu_work_s * max(min(least, 1.0), 0.5) / most
-        self.joules, self.refined = self.cpu_joules.copy(), np.zeros(self.cpu_joules.shape, dtype=bool)
+        self.joules, self.refined = self.cpu_joules.copy(), np.zeros(self.cpu_joules.shape)
         if device and device.power and device.max_fused_queries == 1:  # the work of fused launches has no such bound
             busy_w = device.count * (device.power.busy_w - device.power.idle_w)
             self.joules += busy_w * grid.accelerator_work_s[:, 0]
         self.bounds = grid.bound_qps / (self.idle_w + grid.bound_qps * self.joules)
         self.order = self.bounds.copy()
-        self.least_qps = 1e-3 * float(grid.bound_qps[grid.distinct > 0].min())
+        self.least = np.full(self.bounds.shape, 1e-3 * float(grid.bound_qps[grid.distinct > 0].min()))
 
     def asked(self, which: Mask, score: float) -> tuple[float, float]:
         """Least rate at which any of them is good enough."""
-        left = 1 - score * float(self.joules[which].min(initial=np.inf))
-        return max(self.idle_w * score / left if left > 0 else np.inf, self.least_qps), self.scenario.sla.latency_s
+        least = self._needed(float(self.joules[which].min(initial=np.inf)), score)
+        return max(least, float(self.least[which].min(initial=np.inf))), self.scenario.sla.latency_s
 
     def refine(self, which: Mask, score: float) -> None:
-        """Take the work at the least rate in place of the least work, where it grows with the rate."""
-        system = self.scenario.system
-        grows = bool(np.all(np.diff(system.contention.factor) >= 0)) and system.wakeup_s == 0
-        if system.power is None or not grows or which.sum() > _REFINED or score == 0:
+        """Raise the rate that each of them needs, step by step, until it saturates or is good enough there.
+
+        Power grows with the rate, so below s W(l) no rate of l or more gives s.
+        """
+        if which.sum() > _REFINED or score == 0:
             return
-        watts = system.power.busy_w - system.power.idle_w
-        for i, j in np.argwhere(which & ~self.refined & (self.bounds > score)).tolist():
-            self.refined[i, j] = True
-            policy, top = self.grid.policy((i, j)), self.grid.bound_qps[i, j]
+        power = self.scenario.system.power
+        for i, j in np.argwhere(which & (self.refined < score) & (self.bounds > score)).tolist():
+            self.refined[i, j] = score
+            policy, top = self.grid.policy((i, j)), float(self.grid.bound_qps[i, j])
             others = self.joules[i, j] - self.cpu_joules[i, j]
-            qps = 0.0
+            qps = max(self._needed(self.joules[i, j], score), float(self.least[i, j]))
             for _ in range(_ROUNDS):
-                left, before = 1 - score * self.joules[i, j], qps
-                qps = max(self.idle_w * score / left, self.least_qps) if left > 0 else np.inf
-                if qps >= top or qps < before * (1 + 1e-4):
+                if qps >= top:
+                    self.bounds[i, j] = score
                     break
-                used = watts * cpu_utilization(self.scenario, policy, qps, self.costs)
-                self.joules[i, j] = max(self.joules[i, j], others + used / qps)
-            self.bounds[i, j] = score if qps >= top else top / (self.idle_w + top * self.joules[i, j])
+                cpu_w = (
+                    power.watts(cpu_utilization(self.scenario, policy, qps, self.costs)) - power.idle_w if power else 0
+                )
+                further = score * (self.idle_w + cpu_w + others * qps)
+                if further < qps * (1 + 1e-5):
+                    break
+                qps = further
+            self.least[i, j] = qps
+
+    def _needed(self, joules: float, score: float) -> float:
+        left = 1 - score * joules
+        return self.idle_w * score / left if left > 0 else np.inf
 
     def score(self, place: Place, known_qps: float = 0.0) -> Score:
         """Largest over the rates within the SLA: mostly at the largest, unless busy cores slow each other much."""
