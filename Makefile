@@ -58,6 +58,8 @@ results: $(VENV)/.installed-test
 	$(BIN)/python -m studies.dlrm_rmc1
 	$(BIN)/python -m studies.eight_models
 	$(BIN)/python -m studies.shadow_prices --fresh
+	$(BIN)/python -m studies.exact_search
+	$(BIN)/python -m studies.exact_search --random 210
 	$(BIN)/python -m studies.mgk_waits
 	$(BIN)/python -m studies.mgk_waits --sharpen 0.025 --batches 400
 	$(BIN)/python -m studies.gallery

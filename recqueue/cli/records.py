@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from recqueue.optimize import Infeasibility, Optimization, Sensitivity
 
 SCHEMA = 1
+UNITS = {"qps": "1/s", "qps-per-watt": "1/J", "latency": "s", "headroom": "1"}
 KNOBS = tuple(knob.name for knob in dataclasses.fields(Policy))
 
 
@@ -179,6 +180,7 @@ def optimization_record(r: Optimization) -> dict[str, Any]:
         "evaluations": r.evaluations,
         "excluded": r.excluded,
         "upper_bound_qps": r.upper_bound_qps,
+        "objective": {"name": r.objective, "value": r.value, "unit": UNITS[r.objective]},
         "certificate": {**dataclasses.asdict(r.certificate), "gap": r.certificate.gap},
         "seconds": r.seconds,
         "demand_qps": r.demand_qps,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from recqueue.analysis import Limit
 from recqueue.optimize.certificate import Certificate
+from recqueue.optimize.problem import Objective
 from recqueue.optimize.remedies import Infeasibility
 from recqueue.optimize.sensitivity import Sensitivity
 from recqueue.serving import Performance, Policy, Scenario
@@ -97,8 +98,8 @@ class Optimization:
         Evaluations of the formulas.
     excluded : int
         Policies that a bound excludes, or that are the same as another.
-    upper_bound_qps : float
-        No policy could be recommended above this rate.
+    upper_bound_qps : float or None
+        No policy could be recommended above this rate; None where something else than a rate was sought.
     certificate : Certificate
         Why.
     limit, reason
@@ -109,6 +110,10 @@ class Optimization:
         Rate that the scenario asked for.
     sensitivity : Sensitivity or None
         Headroom of the policy at the demand, or else at ``qps``; None without a policy or when it was not asked for.
+    objective : {"qps", "qps-per-watt", "latency", "headroom"}
+        What was sought, as in :class:`recqueue.optimize.problem.Problem`.
+    value : float or None
+        Of the objective, at ``qps``: queries/s, queries/s per W, seconds, or how many times ``demand_qps`` that is.
     infeasibility : Infeasibility or None
         Why no policy keeps the promise, or none at the demand, and what would help; None when one does, or when it was
         not asked for.
@@ -124,7 +129,7 @@ class Optimization:
     lattice: int
     evaluations: int
     excluded: int
-    upper_bound_qps: float
+    upper_bound_qps: float | None
     certificate: Certificate
     limit: Limit
     reason: str
@@ -132,3 +137,5 @@ class Optimization:
     demand_qps: float | None = None
     sensitivity: Sensitivity | None = None
     infeasibility: Infeasibility | None = None
+    objective: Objective = "qps"
+    value: float | None = None

@@ -9,7 +9,9 @@ from dataclasses import replace
 from recqueue.analysis import Limit, evaluate, max_rate
 from recqueue.analysis.evaluate import largest_rate
 from recqueue.analysis.pools import Costs
+from recqueue.optimize.aimed import answer
 from recqueue.optimize.baselines import all_baselines, by_formula, static
+from recqueue.optimize.problem import Objective, Problem
 from recqueue.optimize.remedies import remedies_for
 from recqueue.optimize.result import Baseline, Optimization
 from recqueue.optimize.search import lattice, search
@@ -20,6 +22,8 @@ from recqueue.serving import Performance, Scenario
 def optimize(
     scenario: Scenario,
     *,
+    objective: Objective = "qps",
+    qps: float | None = None,
     verify: bool = True,
     seed: int = 0,
     exact: bool = False,
@@ -38,6 +42,9 @@ def optimize(
     ----------
     scenario : Scenario
         Its own policy is not used; its rate is the demand at which the sensitivity is studied.
+    objective, qps
+        What is sought, and the rate of ``latency`` and ``headroom`` (:class:`recqueue.optimize.problem.Problem`).
+        Baselines and sensitivity belong to ``qps`` and ``headroom``.
     verify : bool
         Confirm the rate by simulation, stepping back where the formula was optimistic, and run all baselines
         (:mod:`recqueue.optimize.baselines`); without it, static alone by formula.
@@ -57,6 +64,11 @@ def optimize(
     """
     started = time.perf_counter()
     say = progress or (lambda line: None)
+    problem = Problem(scenario=scenario, objective=objective, qps=qps)
+    if objective in ("latency", "qps-per-watt"):
+        say("searching the policies by formula")
+        return answer(problem, verify=verify, seed=seed, exact=exact, started=started)
+    scenario = replace(scenario, qps=problem.demand_qps)
     question = replace(scenario, policy=None, qps=None)
     costs = Costs.of(question)
     say("searching the policies by formula")
@@ -117,6 +129,8 @@ def optimize(
         demand_qps=scenario.qps,
         sensitivity=room,
         infeasibility=why,
+        objective=objective,
+        value=None if policy is None else rate if objective == "qps" else rate / (scenario.qps or 1.0),
     )
 
 

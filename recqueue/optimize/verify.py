@@ -17,6 +17,32 @@ _FIRST_STEP = 0.0025
 _LARGEST_STEP = 0.02
 
 
+def at_rate(scenario: Scenario, policy: Policy, qps: float, *, seed: int) -> Verification:
+    """What the simulator says of a policy at a given rate, from one run that goes on until it is decided."""
+    result = simulate(
+        replace(scenario, policy=policy),
+        qps=qps,
+        queries=_FIRST_QUERIES,
+        replications=_REPLICATIONS,
+        seed=seed * 1000 + 1,
+        until_decided=True,
+        max_queries=_MOST_QUERIES,
+    )
+    return _verification(result, scenario, result.sub_requests or 0, 0)
+
+
+def _verification(result: Performance, scenario: Scenario, simulated: int, steps_back: int) -> Verification:
+    return Verification(
+        verdict=result.verdict,
+        interval_s=result.interval_s[f"p{scenario.sla.percentile:g}"],
+        queries=result.queries or 0,
+        replications=result.experiment.replications if result.experiment else _REPLICATIONS,
+        sub_requests=simulated,
+        steps_back=steps_back,
+        performance=result,
+    )
+
+
 def verify(
     scenario: Scenario, policy: Policy, formula_qps: float, *, seed: int, effort: float = 1.0
 ) -> tuple[float, Verification]:
@@ -56,12 +82,4 @@ def verify(
         if steps_back == _MOST_STEPS or (result.experiment and result.experiment.interrupted):
             break
         rate, step, steps_back = rate * (1 - step), min(2 * step, _LARGEST_STEP), steps_back + 1
-    return rate, Verification(
-        verdict=result.verdict,
-        interval_s=result.interval_s[f"p{scenario.sla.percentile:g}"],
-        queries=result.queries or 0,
-        replications=result.experiment.replications if result.experiment else _REPLICATIONS,
-        sub_requests=simulated,
-        steps_back=steps_back,
-        performance=result,
-    )
+    return rate, _verification(result, scenario, simulated, steps_back)

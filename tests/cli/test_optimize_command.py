@@ -54,6 +54,8 @@ def answer(scenario, **changes):
             steps_back=1,
             performance=simulated,
         ),
+        "objective": "qps",
+        "value": 400.0,
         "certificate": Certificate(
             lattice=56789,
             identical=55000,
@@ -163,13 +165,37 @@ def test_an_answer_without_proof_says_what_is_open(recqueue_command, answers, sm
     asked = answers(certificate=replace(known, open=77, tested=1157, high=451.0, exact=False))
     shown = " ".join(recqueue_command("optimize", small).stdout.split())
     assert "1,157 tested, 77 left open (--exact goes on)" in shown
-    assert "not proved: no policy could be recommended above 451 queries/s, 10 % more" in shown
+    assert "not proved: no policy could be recommended above 451 queries/s, 10 % better" in shown
     assert asked["exact"] is False
     recqueue_command("optimize", small, "--exact")
     assert asked["exact"] is True
     answers(certificate=replace(known, exact=False, checks={"rate": Check(claim="it falls", done=8, violated=2)}))
     shown = " ".join(recqueue_command("optimize", small).stdout.split())
     assert "not proved, to 0.02 %; rests on 1 claims about the formulas, checked 8 times, violated 2 times" in shown
+
+
+def test_other_objectives_say_what_was_sought(recqueue_command, small):
+    options = ("--no-verify", "--json")
+    rate = json.loads(recqueue_command("optimize", small, *options).stdout)["qps"]
+    found = {}
+    for objective, more in (("latency", ("--qps", rate / 2)), ("headroom", ("--qps", rate / 2))):
+        result = recqueue_command("optimize", small, "--objective", objective, *more, *options)
+        assert result.exit_code == 0
+        found[objective] = json.loads(result.stdout)
+    assert found["latency"]["objective"] == {
+        "name": "latency",
+        "value": found["latency"]["latency_s"]["p90"],
+        "unit": "s",
+    }
+    assert found["latency"]["qps"] == rate / 2
+    assert found["headroom"]["objective"]["value"] == pytest.approx(2.0)
+    assert found["headroom"]["latency_s"]["p90"] > found["latency"]["latency_s"]["p90"]
+    shown = recqueue_command("optimize", small, "--objective", "latency", "--qps", rate / 2, "--no-verify").stdout
+    assert f"lowest p90 at {rate / 2:,.0f} queries/s" in " ".join(shown.split())
+    result = recqueue_command("optimize", small, "--objective", "latency", "--qps", 1e9, *options)
+    assert result.exit_code == 1
+    assert "no policy could be recommended at 1e+09 queries/s" in json.loads(result.stdout)["reason"]
+    assert recqueue_command("optimize", small, "--qps", 3).exit_code == 3
 
 
 def test_infeasible_is_explained_with_exit_code_1(recqueue_command, answers, small):

@@ -5,62 +5,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from recqueue import models
+from recqueue.analysis import evaluate
 from recqueue.analysis.evaluate import CLOSEST_TO_SATURATION, largest_rate, on_time
 from recqueue.analysis.in_time import far_in_time, far_without_wait, near_in_time, near_without_wait
 from recqueue.analysis.pools import Costs, loads
+from recqueue.errors import InputError
 from recqueue.io import load_scenario
 from recqueue.optimize.baselines import normal_form
+from recqueue.optimize.memory import memory_of
 from recqueue.optimize.search import lattice, search
-from recqueue.profiles import NO_CONTENTION, Contention, LatencyCurve
-from recqueue.serving import Accelerator, Policy, Scenario, Sla, System
+from recqueue.serving import Accelerator, Policy, Power
 from recqueue.simulate import offered_load
 from recqueue.workload import sizes_from_pmf
-
-EQUAL = 3e-4
-"""A policy counts as better from 2e-4 on, and rates are found to 1e-4."""
-
-
-def random_scenario(seed, *, fusing=False):
-    """6 to 14 items, 1 to 6 cores, with or without accelerator, contention, noise, wake-ups; a tight bound or not."""
-    rng = np.random.default_rng(seed)
-    largest = int(rng.integers(6, 15))
-    n = np.unique(np.append(rng.integers(1, largest, int(rng.integers(1, 5))), largest))
-    points = (1, 2, 4, 8, 16)
-    seconds = 1e-3 * (rng.uniform(0.1, 2) + rng.uniform(0.05, 0.3) * np.array(points) ** rng.uniform(0.7, 1.2))
-    cores = int(rng.integers(1, 7))
-    device = None
-    if fusing or rng.random() < 0.6:
-        times = tuple(seconds[-1] * rng.uniform(0.1, 0.8) + 1e-5 * rng.uniform(0, 20) * np.array((*points[:-1], 42)))
-        device = Accelerator(
-            name="d",
-            service=LatencyCurve(items=(*points[:-1], 42), seconds=times, cv=0.1 * rng.integers(0, 2)),
-            max_fused_queries=int(rng.integers(2, 4)) if fusing else 1,
-            host_slowdown=0.3 * (seed % 7 == 0),
-        )
-    contention = NO_CONTENTION
-    if rng.random() < 0.4:
-        by_batch = {"items": (1, 8), "strength": (rng.uniform(0, 1), 1.0)} if seed % 3 == 0 else {}
-        contention = Contention(busy=(1, 7), factor=(1.0, rng.uniform(1, 2)), **by_batch)
-    system = System(
-        name="c",
-        cores=cores,
-        service=LatencyCurve(items=points, seconds=tuple(seconds), cv=0.2 * rng.integers(0, 2)),
-        contention=contention,
-        accelerator=device,
-        wakeup_s=1e-4 * (seed % 5 == 0),
-    )
-    sizes = sizes_from_pmf(n.tolist(), rng.uniform(0.05, 1, len(n)).tolist())
-    bound = float(seconds[-1] * rng.uniform(0.8, 4))
-    return Scenario(name=f"seed {seed}", model="m", system=system, sizes=sizes, sla=Sla(latency_s=bound))
-
-
-def places(grid):
-    """Every policy that differs from the others."""
-    return [
-        (i, j, f)
-        for i, j in np.argwhere(grid.distinct > 0).tolist()
-        for f in range(1 if grid.thresholds[j] is None else len(grid.fusions))
-    ]
+from studies.exact_search import EQUAL, places, random_scenario
 
 
 def assert_nothing_is_better(s, costs, grid, found):
@@ -81,7 +39,7 @@ def assert_nothing_is_better(s, costs, grid, found):
     assert found.qps == c.low <= c.high <= found.qps * (1 + EQUAL)
 
 
-@pytest.mark.parametrize("first", range(0, 48, 8))  # studies/search.py goes on to hundreds, against every largest rate
+@pytest.mark.parametrize("first", range(0, 48, 8))  # studies/exact_search.py goes on to hundreds
 def test_no_policy_of_the_lattice_beats_the_search(first):
     for seed in range(first, first + 8):
         s = random_scenario(seed)
@@ -136,6 +94,90 @@ def test_what_is_left_open_is_said(monkeypatch):
     assert some.qps <= all_.qps <= some.certificate.high
     assert some.certificate.gap == pytest.approx(some.certificate.high / some.qps - 1)
     assert all_.certificate.gap < EQUAL
+
+
+def assert_score(s, costs, found, score):
+    """``score(policy)`` is best for the policy found, by everything that is tried."""
+    grid = lattice(s, costs)
+    best = max(score(grid.policy(p)) for p in places(grid))
+    c = found.certificate
+    assert c.identical + sum(c.excluded.values()) + c.tested + c.open == c.lattice
+    assert (c.exact, min(c.excluded.values()) >= 0) == (True, True)
+    assert found.score == pytest.approx(best, rel=EQUAL)
+    assert found.score == pytest.approx(score(found.policy), rel=EQUAL)
+    assert c.low == found.score <= best * (1 + EQUAL)
+    assert best <= c.high * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("seed", [2, 7, 12, 21])
+def test_the_lowest_latency_at_a_rate(seed):
+    s = random_scenario(seed)
+    costs = Costs.of(s)
+    rate = 0.6 * search(s, costs).qps
+    found = search(s, costs, exact=True, objective="latency", qps=rate)
+
+    def score(policy):
+        if rate >= CLOSEST_TO_SATURATION * min(loads(s, policy, costs).saturation_qps(s)):
+            return 0.0
+        return 1 / evaluate(replace(s, policy=policy), qps=rate, costs=costs).latency_s["p95"]
+
+    assert_score(s, costs, found, score)
+    assert found.qps == rate
+    some = search(s, costs, tests=1, objective="latency", qps=rate).certificate
+    assert some.low <= found.score <= some.high * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("seed", [2, 12, 21])
+def test_the_most_queries_per_joule(seed):
+    s = random_scenario(seed)
+    device = s.system.accelerator and replace(s.system.accelerator, power=Power(idle_w=70, busy_w=400))
+    s = replace(s, system=replace(s.system, power=Power(idle_w=60, busy_w=150), accelerator=device))
+    costs = Costs.of(s)
+    found = search(s, costs, exact=True, objective="qps-per-watt")
+
+    def score(policy):
+        top = largest_rate(s, policy, costs)
+        rates = [share * top for share in (0.5, 0.9, 1.0)] if top else []
+        return max((r / evaluate(replace(s, policy=policy), qps=r, costs=costs).power_w for r in rates), default=0.0)
+
+    assert_score(s, costs, found, score)
+
+
+def test_the_most_headroom_is_that_of_the_largest_rate_and_other_questions_are_refused():
+    s = random_scenario(5)
+    costs = Costs.of(s)
+    assert search(s, costs, objective="headroom", qps=3.0).qps == search(s, costs).qps
+    for options, says in (
+        ({"objective": "latency"}, "objective latency: at which rate"),
+        ({"objective": "latency", "qps": -1.0}, "must be a finite rate above 0"),
+        ({"qps": 5.0}, "objective qps finds the rate itself"),
+        ({"objective": "qps-per-watt"}, "the power of this machine is not known"),
+        ({"objective": "speed"}, "allowed: qps, qps-per-watt, latency, headroom"),
+    ):
+        with pytest.raises(InputError, match=says):
+            search(s, costs, **options)
+
+
+def test_a_device_without_room_for_the_tables_serves_nothing(monkeypatch):
+    s = load_scenario("dlrm-rmc2", ignore_policy=True)
+    known = memory_of(s)
+    assert known.tables_bytes == models.get("dlrm-rmc2").table_storage_bytes
+    assert (known.server_fits, known.accelerator_fits) == (True, True)
+
+    def with_memory(server, accelerator):
+        small = replace(known, server_bytes=server, accelerator_bytes=accelerator)
+        monkeypatch.setattr("recqueue.optimize.lattice.memory_of", lambda scenario: small)
+        return search(s, Costs.of(s), exact=True)
+
+    on_cores, on_device, nowhere = with_memory(1e12, 1.0), with_memory(1.0, 1e12), with_memory(1.0, 1.0)
+    assert on_cores.policy.offload_threshold is None
+    assert on_cores.certificate.excluded["memory"] == 1 + 100 + 200 + 300 + 400 + 500 + 600
+    assert on_device.policy == Policy(1, 100)
+    assert on_device.certificate.excluded["memory"] == 100 + 200 + 300 + 400 + 500 + 600 + 700
+    assert (nowhere.policy, nowhere.certificate.exact) == (None, True)
+    own = replace(s, model="mine")
+    assert memory_of(own).tables_bytes is None
+    assert memory_of(own).server_fits
 
 
 @pytest.mark.parametrize("seed", range(0, 60, 5))
