@@ -7,7 +7,7 @@ are within a quarter of the differences of that optimum in at least four of five
 ``python -m studies.shadow_prices`` works on the scenarios that ``studies/results/shadow_prices.csv`` lacks, for
 ``--seconds`` at most, and with all of them there checks the claim and writes the tables in ``docs/studies`` and the
 picture.
-``--fresh`` begins anew, ``--write`` only writes.
+``--fresh`` begins anew, ``--again`` measures policies and times again and keeps the prices, ``--write`` only writes.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from recqueue.analysis.pools import Costs, loads
 from recqueue.io import packaged_scenarios
 from recqueue.optimize import climb as climbing
 from recqueue.optimize.prices import AGREES, NEGLIGIBLE, STEP, Price, shadow_prices
+from recqueue.optimize.relaxation import Relaxation, relax
 from recqueue.optimize.search import Found, search
 from recqueue.serving import Policy, Scenario
 from studies.accuracy_table import Rows, listing
@@ -85,12 +86,43 @@ def searched(scenario: Scenario, start: Policy | None = None) -> Found:
         return search(scenario, costs, exact=True)
 
 
+def measured(scenario: Scenario) -> tuple[Relaxation, Found, Found, dict[str, float]]:
+    """The program, the search, the search that begins with the program's policy, and their seconds of CPU time."""
+    seconds, begun = {}, time.process_time()
+
+    def lap(name: str) -> None:
+        nonlocal begun
+        seconds[name], begun = time.process_time() - begun, time.process_time()
+
+    r = relax(scenario)
+    lap("program_cpu_s")
+    cold = searched(scenario)
+    lap("search_cpu_s")
+    warm = searched(scenario, r.policy)
+    lap("warm_cpu_s")
+    return r, cold, warm, seconds
+
+
+def again(rows: Rows) -> Rows:
+    """The rows with rounded policies, evaluations and times measured anew; prices stay."""
+    new = {}
+    for case in CASES:
+        r, cold, warm, seconds = measured(case.scenario())
+        new[case.key] = {
+            "policy": str(r.policy),
+            "policy_qps": f"{r.policy_qps:.6g}",
+            "search_evaluations": str(cold.evaluations),
+            "warm_evaluations": str(warm.evaluations),
+            **{name: f"{value:.3g}" for name, value in seconds.items()},
+        }
+    return [{**r, **new[r["model"], r["target"], r["accelerator"]]} for r in rows]
+
+
 def rows_of(case: Case) -> list[dict[str, object]]:
     """A row for each price of a scenario."""
     scenario = case.scenario()
     found = shadow_prices(scenario, exact=True)
-    r = found.relaxation
-    cold, warm = searched(scenario), searched(scenario, r.policy)
+    r, cold, warm, cpu_s = measured(scenario)
     assert cold.policy is not None
     limits = loads(scenario, cold.policy, Costs.of(scenario)).saturation_qps(scenario)
     saturated = cold.qps / min(limits) > CLOSEST_TO_SATURATION - 1e-3
@@ -106,11 +138,11 @@ def rows_of(case: Case) -> list[dict[str, object]]:
         "policy": str(r.policy),
         "policy_qps": r.policy_qps,
         "programs": r.programs,
-        "seconds": r.seconds,
         "fit_median": r.fit.median_error,
         "fit_worst": r.fit.largest_error,
         "search_evaluations": cold.evaluations,
         "warm_evaluations": warm.evaluations,
+        **cpu_s,
     }
     return [{**common, **price_row(p, cold.qps)} for p in found.prices.values()]
 
@@ -179,7 +211,13 @@ def table(rows: Rows) -> str:
 
 def rates(rows: Rows) -> str:
     """Rate and policy of the program, by model."""
-    header = ["model", "program's rate against the optimum", "its policy against the optimum", "fit of S(b)", "seconds"]
+    header = [
+        "model",
+        "program's rate against the optimum",
+        "its policy against the optimum",
+        "fit of S(b)",
+        "CPU seconds, median",
+    ]
     lines = []
     each = scenarios(rows)
     for model in [*packaged_scenarios(), "all"]:
@@ -190,10 +228,10 @@ def rates(rows: Rows) -> str:
         lines.append(
             [
                 model,
-                f"{min(rate):+.1f} .. {max(rate):+.1f} %, median of sizes {np.median(np.abs(rate)):.1f} %",
+                f"{min(rate):+.1f} .. {max(rate):+.1f} %, half of them within {np.median(np.abs(rate)):.1f} %",
                 f"{min(policy):+.1f} .. {max(policy):+.1f} %",
                 f"{median:.1f} % median, {worst:.0f} % worst",
-                f"{np.median([float(r['seconds']) for r in mine]):.1f}",
+                f"{np.median([float(r['program_cpu_s']) for r in mine]):.2f}",
             ]
         )
     near = sum(float(r["policy_qps"]) >= 0.99 * float(r["exact_qps"]) for r in each)
@@ -205,13 +243,15 @@ def warm_start(rows: Rows) -> str:
     """What the search saves when it begins with the program's policy."""
     each = scenarios(rows)
     cold, warm = (sum(int(r[name]) for r in each) for name in ("search_evaluations", "warm_evaluations"))
+    total = {name: sum(float(r[name]) for r in each) for name in ("search_cpu_s", "warm_cpu_s", "program_cpu_s")}
     fewer = sum(int(r["warm_evaluations"]) < int(r["search_evaluations"]) for r in each)
     more = sum(int(r["warm_evaluations"]) > int(r["search_evaluations"]) for r in each)
     return (
         ".. made by python -m studies.shadow_prices; do not edit\n\n"
         f"Over the {len(each)} scenarios the search proves its answers in {cold:,} evaluations; "
         f"when it looks at the\npolicy of the program first it takes {warm:,}: fewer in {fewer} scenarios, "
-        f"more in {more}.\n"
+        f"more in {more}.\nIn CPU time: {total['search_cpu_s']:.1f} s from cold, {total['warm_cpu_s']:.1f} s from the "
+        f"program's policy, and {total['program_cpu_s']:.1f} s for the\nprograms.\n"
     )
 
 
@@ -281,10 +321,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no scenario after so long")
     parser.add_argument("--fresh", action="store_true", help="begin anew")
+    parser.add_argument("--again", action="store_true", help="only measure policies, evaluations and times again")
     parser.add_argument("--write", action="store_true", help="only write tables and picture")
     options = parser.parse_args()
     rows: Rows = [] if options.fresh or not CSV.exists() else read_rows(CSV)
-    if not options.write:
+    if options.again:
+        rows = again(rows)
+    elif not options.write:
         rows = run(CASES, rows, options.seconds)
     if len(scenarios(rows)) < len(CASES):
         print(f"{len(scenarios(rows))} of {len(CASES)} scenarios; run again for the others")
