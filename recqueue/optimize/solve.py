@@ -139,6 +139,8 @@ def _infeasible(scenario: Scenario, costs: Costs) -> tuple[Limit, str, None]:
     grid, sla = lattice(scenario, costs), scenario.sla
     rows, columns = grid.bound_qps.shape
     percentile = f"p{sla.percentile:g}"
+    if not grid.allowed.any():
+        return "latency", "the tables of the model fit into the memory of no device that could serve them", None
 
     def idle_s(place: tuple[int, int]) -> float:
         rate = 1e-3 * float(grid.bound_qps[place])
