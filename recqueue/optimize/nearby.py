@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 
 from recqueue.analysis.evaluate import CLOSEST_TO_SATURATION, on_time
 from recqueue.analysis.pools import Costs, loads
-from recqueue.optimize.promising import expected_qps, light_qps, promising
+from recqueue.optimize.promising import Prospects, light_qps
 from recqueue.serving import Policy, Scenario
 
 TOLERANCE = 1e-4
@@ -68,19 +68,20 @@ def best_near(
     """
     goal = scenario.sla.percentile / 100
     best, tested = start, {start}
-    expected = expected_qps(scenario, costs, qps) if qps else 0.0
+    prospects = Prospects(scenario, costs)
+    expected = prospects.expected_qps(qps) if qps else 0.0
     for share in _LEAPS:
         rate = share * expected
         if rate <= qps * (1 + _GAIN):
             break
-        policy = next(promising(scenario, costs, rate), start)
+        policy = next(prospects.likeliest(rate), start)
         if on_time(scenario, policy, rate, costs) >= goal:
             best, qps = policy, max(rate, rate_near(scenario, policy, costs, 1.01 * rate, tolerance=tolerance))
             tested.add(policy)
             break
     while most:
         ahead = qps * (1 + _GAIN) if qps else None
-        candidates = (p for p in promising(scenario, costs, ahead) if p not in tested)
+        candidates = (p for p in prospects.likeliest(ahead) if p not in tested)
         for policy in islice(candidates, most):
             tested.add(policy)
             rate = light_qps(scenario, policy, costs) if ahead is None else ahead

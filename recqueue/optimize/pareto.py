@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -18,7 +18,7 @@ from recqueue.analysis.pools import Costs, cpu_utilization
 from recqueue.errors import InputError, OutsideMeasuredRangeWarning
 from recqueue.optimize.changes import sla_latency
 from recqueue.optimize.lattice import Lattice, Place, lattice
-from recqueue.optimize.promising import best_share, late_share, likely_rows
+from recqueue.optimize.promising import Prospects, best_share
 from recqueue.optimize.search import search
 from recqueue.serving import Performance, Policy, Scenario
 
@@ -163,10 +163,10 @@ def _point(scenario: Scenario, policy: Policy, p: Performance, bound_s: float) -
     own = f"p{scenario.sla.percentile:g}"
     return ParetoPoint(
         policy=policy,
-        qps=p.qps,
+        qps=float(p.qps),
         latency_s={name: p.latency_s[name] for name in dict.fromkeys(("p95", own))},
         power_w=p.power_w,
-        qps_per_w=p.qps / p.power_w if p.power_w else None,
+        qps_per_w=float(p.qps) / p.power_w if p.power_w else None,
         bound_s=bound_s,
     )
 
@@ -241,7 +241,7 @@ class _Watts:
 
     def run(self, tests: float) -> tuple[list[ParetoPoint], int, int]:
         """Seed the front with promising policies, then refute the others or take them in, best bound first."""
-        for policy in self.seeds():
+        for policy in Prospects(self.scenario, self.costs).of_each_threshold(_SEEDS):
             self.take(policy, 0.0)
         left = 0
         for place in self.candidates():
@@ -260,21 +260,6 @@ class _Watts:
             if on_time(self.scenario, policy, rate, self.costs) >= self.scenario.sla.percentile / 100:
                 self.take(policy, rate)
         return self.front, self.tested, left
-
-    def seeds(self) -> Iterator[Policy]:
-        """For each of some thresholds the batch size that is expected to carry most."""
-        grid, rows, allowed = self.grid, likely_rows(self.scenario), 1 - self.scenario.sla.percentile / 100
-        columns = np.unique(np.linspace(0, len(grid.thresholds) - 1, _SEEDS).round().astype(int))
-        highest, chosen = float(grid.bound_qps.max()), dict.fromkeys(columns.tolist(), -1)
-        for share in np.geomspace(1.0, 0.05, 40):
-            late = late_share(self.scenario, self.costs, grid, rows, share * highest)
-            for j in [j for j, row in chosen.items() if row < 0]:
-                if late[:, j].min() <= allowed:
-                    chosen[j] = int(rows[late[:, j].argmin()])
-        for j, i in chosen.items():
-            policy = grid.policy((max(i, 0), j))
-            if i >= 0 and policy not in self.seen:
-                yield policy
 
     def candidates(self) -> list[Place]:
         """Policies that differ and that no service alone makes late, by the bound of their queries per joule."""

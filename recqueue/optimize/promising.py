@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from recqueue.analysis.evaluate import on_time
+from recqueue.analysis.evaluate import CLOSEST_TO_SATURATION, on_time
 from recqueue.analysis.pools import Costs, loads
-from recqueue.optimize.search import Lattice, lattice
 from recqueue.serving import Policy, Scenario
 
 Array = NDArray[np.float64]
@@ -19,10 +18,12 @@ TESTED = 12
 _RATIO = 1.1
 _LIGHT = 1e-3
 """Share of saturation that counts as almost no load, as in ``analysis.evaluate.largest_rate``."""
+_SORTED = 64
+"""Policies that are put in order at first; the others only when these are used up."""
 
 
-def late_share(scenario: Scenario, costs: Costs, grid: Lattice, rows: NDArray[np.int64], qps: float | None) -> Array:
-    r"""Rough share of late queries of every policy with these batch sizes, shape (rows, thresholds); 1 when saturated.
+class Prospects:
+    r"""Rough shares of late queries of many policies at any rate.
 
     A query on idle servers is late by the log-normal noise of its slowest sub-request. To that is added the wait of a
     queue that all servers of a pool work off together,
@@ -30,31 +31,148 @@ def late_share(scenario: Scenario, costs: Costs, grid: Lattice, rows: NDArray[np
     .. math:: P(W > t) \approx \rho\, e^{-2 (1 - \rho) t E D / E D^2},
 
     D the work of a query over the number of servers, t the slack that a mean query leaves. Used only to choose what
-    is tested by the formulas.
+    is tested by the formulas. Batch sizes are a geometric spread and those that cut the largest query evenly;
+    thresholds are all sizes that occur, and never.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        The question.
+    costs : Costs
+        Its service times.
+
+    Attributes
+    ----------
+    bound_qps : numpy.ndarray
+        About the rate from which a policy is never recommended, shape (batch sizes, thresholds).
     """
-    system, bound = scenario.system, scenario.sla.latency_s
-    n = np.flatnonzero(scenario.sizes.pmf)
-    p = scenario.sizes.pmf[n]
-    batch, k = grid.batch_sizes[rows][:, None], system.cores
-    full = (n - 1) // batch
-    whole, last = costs.core_s[batch], costs.core_s[n - full * batch]
-    own = np.maximum((full // k) * whole + last, -(-full // k) * whole)
-    own = own * system.contention.factor_at(np.minimum(full + 1, k))
-    work = (full * whole + last) * float(system.contention.factor_at(k)) / k
-    noise_late = 1 - _in_time(bound / own, system.service.cv) ** np.minimum(full + 1, k)
-    load = 0.0 if qps is None else qps
-    near = _pool(noise_late * p, own * p, work * p, work**2 * p, p, bound, load)
-    device = system.accelerator
-    if device is None:
-        return near[:, -1:]
-    launch = costs.accelerator_s[n]
-    each = launch / (device.count * device.max_fused_queries)
-    launch_late = (1 - _in_time(bound / launch, device.service.cv)) * p
-    a, b, c, d, e = (np.asarray(x[::-1])[None, :] for x in (launch_late, launch * p, each * p, each**2 * p, p))
-    far = _pool(a, b, c, d, e, bound, load)[0, ::-1]
-    none = np.zeros((len(rows), 1))
-    total = np.concatenate((none, near), axis=1) + np.append(far, 0.0)
-    return np.where(grid.bound_qps[rows] > load, np.minimum(total, 1.0), 1.0)
+
+    def __init__(self, scenario: Scenario, costs: Costs) -> None:
+        system, self.bound_s = scenario.system, scenario.sla.latency_s
+        self.allowed = 1 - scenario.sla.percentile / 100
+        n = np.flatnonzero(scenario.sizes.pmf)
+        p, k, device = scenario.sizes.pmf[n], system.cores, system.accelerator
+        largest = int(n[-1])
+        spread = np.round(_RATIO ** np.arange(np.log(largest) / np.log(_RATIO))).astype(int)
+        parts = -(-largest // np.arange(1, 2 * k + 1))
+        self.batch_sizes = np.unique(np.clip(np.concatenate((spread, parts, [largest])), 1, largest))
+        batch = self.batch_sizes[:, None]
+        full = (n - 1) // batch
+        whole, last = costs.core_s[batch], costs.core_s[n - full * batch]
+        own = np.maximum((full // k) * whole + last, -(-full // k) * whole)
+        own = own * system.contention.factor_at(np.minimum(full + 1, k))
+        work = (full * whole + last) * float(system.contention.factor_at(k)) / k
+        late = 1 - _in_time(self.bound_s / own, system.service.cv) ** np.minimum(full + 1, k)
+        self.near = _Pool(late, own, work, p)
+        if device is None:
+            self.thresholds, self.far = np.array([0]), None
+            self.near.only_last()
+            self.largest_local = n[-1:]
+            self.bound_qps = self.near.bound_qps
+        else:
+            launch = costs.accelerator_s[n]
+            each = launch / (device.count * device.max_fused_queries)
+            late = 1 - _in_time(self.bound_s / launch, device.service.cv)
+            self.far = _Pool(late[None, ::-1], launch[None, ::-1], each[None, ::-1], p[::-1])
+            self.near.start_with_none()
+            self.far.start_with_none()
+            self.far.turn()
+            self.thresholds = np.append(n, 0)  # 0: never
+            self.largest_local = np.concatenate(([1], n))
+            self.bound_qps = np.minimum(self.near.bound_qps, self.far.bound_qps)
+        # Batch sizes beyond the largest query that stays on the cores are all the same.
+        previous = np.concatenate(([0], self.batch_sizes[:-1]))[:, None]
+        self.distinct = previous < self.largest_local
+
+    def late_share(self, qps: float) -> Array:
+        """Rough share of late queries at a rate, shape (batch sizes, thresholds); 1 when saturated."""
+        total = self.near.late_share(qps, self.bound_s)
+        if self.far is not None:
+            total = total + self.far.late_share(qps, self.bound_s)
+        return np.where((self.bound_qps > qps) & self.distinct, np.minimum(total, 1.0), 1.0)
+
+    def policy(self, i: int, j: int) -> Policy:
+        """The policy of a row and column."""
+        threshold = int(self.thresholds[j])
+        return Policy(int(min(self.batch_sizes[i], self.largest_local[j])), threshold or None)
+
+    def likeliest(self, qps: float | None, start: Policy | None = None) -> Iterator[Policy]:
+        """Policies that may keep the promise at a rate (None: almost no load), the likeliest first.
+
+        ``start`` comes before all; policies that saturate are left out.
+        """
+        if start is not None:
+            yield start
+        late = self.late_share(qps or 0.0).reshape(-1)
+        bound, able = self.bound_qps.reshape(-1), np.flatnonzero(late < 1)
+        if len(able) > _SORTED:
+            able = able[np.argpartition(late[able], _SORTED)]
+        for group in (able[:_SORTED], able[_SORTED:]):
+            for at in group[np.lexsort((group, -bound[group], late[group].round(6)))].tolist():
+                policy = self.policy(*divmod(at, len(self.thresholds)))
+                if policy != start:
+                    yield policy
+
+    def expected_qps(self, at_least: float) -> float:
+        """Largest rate at which some policy is expected to keep the promise; ``at_least`` when there is none."""
+        low, high = np.log(at_least), np.log(max(float(self.bound_qps.max()), at_least))
+        while high - low > 1e-2:
+            middle = (low + high) / 2
+            kept = self.late_share(float(np.exp(middle))).min() <= self.allowed
+            low, high = (middle, high) if kept else (low, middle)
+        return float(np.exp(low))
+
+    def of_each_threshold(self, most: int) -> list[Policy]:
+        """For at most so many thresholds the policy that is expected to carry most."""
+        columns = np.unique(np.linspace(0, len(self.thresholds) - 1, most).round().astype(int))
+        chosen: dict[int, Policy] = {}
+        for share in np.geomspace(1.0, 0.05, 40):
+            late = self.late_share(share * float(self.bound_qps.max()))
+            for j in columns.tolist():
+                if j not in chosen and late[:, j].min() <= self.allowed:
+                    chosen[j] = self.policy(int(late[:, j].argmin()), j)
+        return list(dict.fromkeys(chosen.values()))
+
+
+class _Pool:
+    """Sums over the queries that one pool serves, for the first one, two, ... sizes; shape (batch sizes, sizes)."""
+
+    def __init__(self, late: Array, own: Array, work: Array, p: Array) -> None:
+        self.late, self.own, self.work, self.square = (np.cumsum(x * p, axis=1) for x in (late, own, work, work**2))
+        self.share = np.cumsum(np.broadcast_to(p, self.late.shape), axis=1)
+
+    def _each(self) -> list[str]:
+        return ["late", "own", "work", "square", "share"]
+
+    def only_last(self) -> None:
+        """All queries."""
+        for name in self._each():
+            setattr(self, name, getattr(self, name)[:, -1:])
+
+    def start_with_none(self) -> None:
+        """A column without queries before the others."""
+        for name in self._each():
+            x = getattr(self, name)
+            setattr(self, name, np.concatenate((np.zeros((len(x), 1)), x), axis=1))
+
+    def turn(self) -> None:
+        """The column with all queries first."""
+        for name in self._each():
+            setattr(self, name, getattr(self, name)[:, ::-1])
+
+    @property
+    def bound_qps(self) -> Array:
+        """Saturation rate less the margin; infinite without queries."""
+        with np.errstate(divide="ignore"):
+            return np.asarray(CLOSEST_TO_SATURATION / self.work)
+
+    def late_share(self, qps: float, bound_s: float) -> Array:
+        """Share of all queries that are late here."""
+        rho, share, work = qps * self.work, np.maximum(self.share, 1e-300), self.work
+        slack = np.maximum(bound_s - self.own / share, 0.0)
+        ratio = work / np.maximum(self.square, 1e-300)
+        waits = np.minimum(rho * np.exp(-2 * np.maximum(1 - rho, 0.0) * slack * ratio), 1.0)
+        return np.where(rho < 1, self.late + (self.share - self.late) * waits, 1.0)
 
 
 def _in_time(ratio: Array, cv: float) -> Array:
@@ -65,55 +183,9 @@ def _in_time(ratio: Array, cv: float) -> Array:
     return np.asarray(ndtr(np.log(ratio) / sigma + sigma / 2))
 
 
-def _pool(late: Array, own: Array, work: Array, square: Array, p: Array, bound: float, qps: float) -> Array:
-    """Late share of all queries when the pool serves the first one, two, ... sizes; all arguments are for one size."""
-    late, own, work, square = (np.cumsum(x, axis=1) for x in (late, own, work, square))
-    share = np.cumsum(np.broadcast_to(p, late.shape), axis=1)
-    rho = qps * work
-    slack = np.maximum(bound - own / share, 0.0)
-    waits = rho * np.exp(-2 * np.maximum(1 - rho, 0.0) * slack * work / square)
-    return np.where(rho < 1, late + (share - late) * np.minimum(waits, 1.0), 1.0)
-
-
-def promising(scenario: Scenario, costs: Costs, qps: float | None, start: Policy | None = None) -> Iterator[Policy]:
-    """Policies that may keep the promise at a rate (None: almost no load), the likeliest first; ``start`` before all.
-
-    Batch sizes are a geometric spread and those that cut the largest query in 1, 2, ... alike parts.
-    """
-    if start is not None:
-        yield start
-    grid = lattice(scenario, costs)
-    rows = likely_rows(scenario)
-    late = late_share(scenario, costs, grid, rows, qps)
-    order = np.lexsort((-grid.bound_qps[rows].reshape(-1), late.reshape(-1).round(6)))
-    for at in order.tolist():
-        i, j = divmod(at, late.shape[1])
-        if late[i, j] < 1 and (policy := grid.policy((int(rows[i]), j))) != start:
-            yield policy
-
-
-def likely_rows(scenario: Scenario) -> NDArray[np.int64]:
-    """Rows of the batch sizes that are looked at: a geometric spread, and those that cut the largest query evenly."""
-    largest = scenario.sizes.max_items
-    spread = np.round(_RATIO ** np.arange(np.log(largest) / np.log(_RATIO))).astype(int)
-    parts = -(-largest // np.arange(1, 2 * scenario.system.cores + 1))
-    return np.asarray(np.unique(np.clip(np.concatenate((spread, parts, [largest])), 1, largest)) - 1)
-
-
-def expected_qps(scenario: Scenario, costs: Costs, at_least: float) -> float:
-    """Largest rate at which the estimate of some policy is within what is allowed; ``at_least`` when there is none."""
-    grid, rows, allowed = lattice(scenario, costs), likely_rows(scenario), 1 - scenario.sla.percentile / 100
-    low, high = np.log(at_least), np.log(max(float(grid.bound_qps.max()), at_least))
-    while high - low > 1e-2:
-        middle = (low + high) / 2
-        kept = late_share(scenario, costs, grid, rows, float(np.exp(middle))).min() <= allowed
-        low, high = (middle, high) if kept else (low, middle)
-    return float(np.exp(low))
-
-
 def light_qps(scenario: Scenario, policy: Policy, costs: Costs) -> float:
     """A rate that is almost no load for a policy."""
-    return _LIGHT * min(loads(scenario, policy, costs).saturation_qps(scenario))
+    return _LIGHT * float(min(loads(scenario, policy, costs).saturation_qps(scenario)))
 
 
 def best_share(
@@ -124,7 +196,7 @@ def best_share(
     Stops at the first with a share of at least ``enough``.
     """
     best: tuple[Policy | None, float] = (None, 0.0)
-    for tested, policy in enumerate(promising(scenario, costs, qps, start)):
+    for tested, policy in enumerate(Prospects(scenario, costs).likeliest(qps, start)):
         if tested >= TESTED:
             break
         rate = light_qps(scenario, policy, costs) if qps is None else qps

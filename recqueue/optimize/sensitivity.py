@@ -202,6 +202,7 @@ def sensitivity_of(
     if best is None:
         found = search(scenario, costs)
         best = found.policy, found.qps
+    best = best[0], float(best[1])
     margin = breaks >= (1 - 1e-6) * CLOSEST_TO_SATURATION * min(limits)
     idle_s = _percentile(scenario, policy, 1e-3 * min(limits))
     binds, reason = _binds(scenario, policy, breaks, limits, idle_s)

@@ -11,7 +11,7 @@ from recqueue.analysis.evaluate import on_time
 from recqueue.analysis.pools import Costs
 from recqueue.errors import InputError
 from recqueue.optimize import changes, optimize, remedies_for
-from recqueue.optimize.promising import light_qps, promising
+from recqueue.optimize.promising import Prospects, light_qps
 from recqueue.optimize.remedies import PRECISION
 from recqueue.optimize.search import lattice, search
 from recqueue.profiles import LatencyCurve
@@ -163,10 +163,10 @@ def test_the_promising_policies_hold_one_that_keeps_the_promise_near_the_largest
     if found.policy is None:
         return
     rate = 0.995 * found.qps
-    first = [p for p, _ in zip(promising(s, costs, rate), range(12), strict=False)]
+    first = [p for p, _ in zip(Prospects(s, costs).likeliest(rate), range(12), strict=False)]
     assert keeps(replace(s, qps=rate), first)
     assert len(set(first)) == len(first)
-    assert next(iter(promising(s, costs, rate, start=Policy(3)))) == Policy(3)
+    assert next(Prospects(s, costs).likeliest(rate, Policy(3))) == Policy(3)
 
 
 def test_optimize_explains_what_it_cannot_do():
