@@ -4,7 +4,7 @@ A geometric program needs posynomials. They come from the operators where these 
 
 .. math:: t_r(b) \approx o_r + \theta_r \, \text{cost}_r(b)
 
-with cost its FLOPs or its bytes, which :mod:`recqueue.models.costs` knows as expressions in b, and the sum over the
+with cost its FLOPs or its bytes, which ``recqueue.models.costs`` knows as expressions in b, and the sum over the
 operators is scaled to the time as served. That also says which part of the time is memory traffic, so what more
 bandwidth would bring. Without such operators general powers of b are fitted, and nothing is known of bandwidth.
 """
