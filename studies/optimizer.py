@@ -28,7 +28,7 @@ from recqueue.optimize.baselines import PUBLISHED, REPAIRED, normal_form, publis
 from recqueue.serving import Accelerator, Policy, Scenario, Sla, System
 from recqueue.workload import LEVELS, MEDIUM_TARGETS_S, latency_target_s, mlperf_sizes
 from studies.record import RESULTS, versions
-from studies.simulated_rates import Rate, Simulations, grid, neighbours, race
+from studies.simulated_rates import FINE, Rate, Simulations, grid, neighbours, race
 
 LINES = RESULTS / "optimizer.jsonl"
 CPU, DEVICE, CORES = "xeon-16c", "h200", 16
@@ -37,8 +37,8 @@ CLIMBS = 5
 """Seeds for which the published climb is run, with and without its fault: its result is a random one."""
 KEPT = 6
 """Policies of the race that are compared in long runs."""
-FINE = 0.003
-"""Half-width of the 95 % interval of a rate in those."""
+LONGER = 4
+"""Times that runs may become longer until the interval is narrow: the first estimate of the spread is a rough one."""
 NEAR = 0.015
 """Policies whose first rate is this close to the best one may take part in the long runs."""
 
@@ -158,9 +158,11 @@ def compare(
     finalists = list(dict.fromkeys([same["formula"], same["answer"], *near[:KEPT], *asked_for]))
     long = Simulations(scenario, SEED + 2000)
     length = 60_000
-    fine = long.rate(finalists[0], best, length, 16, 0.02)
-    if fine.half_width > FINE:
-        length = round(length * min((fine.half_width / (0.9 * FINE)) ** 2, 10.0))
+    for _ in range(LONGER):
+        fine = long.rate(finalists[0], best, length, 16, 0.02)
+        if fine.half_width <= FINE:
+            break
+        length = round(length * min((fine.half_width / (0.8 * FINE)) ** 2, 10.0))
     final = [long.rate(p, best, length, 16, 0.02) for p in finalists]
     mine, top = final[0], max(final, key=lambda r: r.qps)
     apart = top.by_replication / mine.by_replication - 1
