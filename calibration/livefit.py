@@ -32,7 +32,8 @@ LEAST = 15
 MOST_WEIGHT = 300
 """Services of a kind beyond which more of them do not count: the machine itself drifts from run to run."""
 KNOTS = (1, 4, 16, 64, 200, 700)
-"""Batch sizes at which S is fitted, linear in between: so few that no single size follows the drift of the machine."""
+"""Batch sizes at which S is fitted, or the nearest measured ones, linear in between: so few that no single size follows
+the drift of the machine."""
 SMALL, LARGE = 16, 700
 """Batch sizes between which the strength of contention is interpolated."""
 LAUNCH_ITEMS = (100, 300, 700, 1400, 2800, 5600, 11200)
@@ -160,7 +161,8 @@ def fit(folder: Path, model: str) -> LiveFit:
     runs = list(fitting_runs(folder, model))
     workers = int(next(r["workers"] for r in rows_of(folder / "live.csv") if r["model"] == model))
     items, idle, busy, mean_s, count = _kinds(runs)
-    knots = np.array([b for b in KNOTS if b <= items.max()])
+    sizes = np.unique(items)
+    knots = np.unique([sizes[np.argmin(np.abs(np.log(sizes / b)))] for b in KNOTS])
     shares = np.stack([np.interp(items, knots, unit) for unit in np.eye(len(knots))], axis=1)
     x = (busy - 1) / max(workers - 1, 1)
     weight = np.sqrt(np.minimum(count, MOST_WEIGHT)) / mean_s

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,12 @@ def all_choices(every: Sequence[Row]) -> list[Choice]:
     """What the formula picks, for each model and bound."""
     names = dict.fromkeys(r["model"] for r in every)
     return [c for name in names for c in choices(every, load_scenario(FOLDER / f"{name}.yaml"))]
+
+
+def kept_choices() -> list[Choice]:
+    """The same from the record of the study."""
+    record = json.loads(RECORD.read_text(encoding="utf-8"))
+    return [Choice(**{**c, "errors": tuple(c["errors"])}) for c in record["choices"]]
 
 
 def _percent(x: float) -> str:
@@ -254,7 +261,7 @@ def main() -> None:
     held = held_out(every)
     save_record(RECORD, "python -m studies.live_server", runs=len(every), held_out=summary(held),
                 quiet=summary([r for r in held if quiet(r)]), quiet_runs=sum(map(quiet, held)), ledger=known,
-                carried=[c.carried for c in found], worst=[r["configuration"] for r in worst(every)])  # fmt: skip
+                choices=[asdict(c) for c in found], worst=[r["configuration"] for r in worst(every)])  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,0 +1,64 @@
+"""The committed predictions of the live server, and what the page says of them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from calibration.judge import crossing, parts, summary
+from recqueue.analysis import error_ledger, evaluate
+from recqueue.io import load_scenario
+from studies import live_server as study
+from studies.record import DOCS
+
+
+@pytest.fixture(scope="module")
+def every():
+    return study.rows()
+
+
+def test_the_parts_of_a_miss_make_the_whole(every):
+    for row in every:
+        whole = float(row["formula_p95_s"]) / float(row["p95_s"])
+        assert np.prod([1 + x for x in parts(row).values()]) == pytest.approx(whole, rel=1e-4)
+
+
+def test_with_the_speed_of_the_run_the_medians_are_within_the_targets_and_without_they_are_not(every):
+    """What the page says; the numbers are of committed runs, so there is nothing to tolerate."""
+    held = study.held_out(every)
+    assert len(held) == 150
+    found = summary(held)
+    assert found["own_speed"]["mean"]["median"] <= 0.04
+    assert found["own_speed"]["p95"]["median"] <= 0.05
+    assert found["formula"]["p95"]["median"] > 0.05  # the page says that this target is missed
+    assert np.median([abs(parts(r)["formula"]) for r in held]) < 0.02
+
+
+def test_tables_and_ledger_are_those_of_the_predictions(every):
+    choices = study.kept_choices()
+    assert choices[-3:] == study.all_choices([r for r in every if r["model"] == "din"])
+    assert min(c.carried for c in choices) >= study.CARRIED
+    for name, text in study.tables(every, choices).items():
+        assert (DOCS / "studies" / f"live_server_{name}.inc").read_text() == text, name
+    assert json.loads(study.DATA.read_text()) == study.ledger(every, choices)
+
+
+def test_a_crossing_lies_between_measured_rates():
+    assert crossing([1, 2, 3], [1.0, 2.0, 6.0], 4.0) == (2.5, True)
+    assert crossing([3, 1, 2], [6.0, 1.0, 2.0], 7.0) == (3.0, False)
+    assert crossing([1, 2], [5.0, 6.0], 4.0) == (0.0, True)
+    assert crossing([1, 2, 3], [1.0, 3.0, 2.0], 2.5) == (1.75, True)  # less at a higher rate is chance
+
+
+def test_reports_quote_the_ledger():
+    s = load_scenario("dlrm-rmc1")
+    known = json.loads(study.DATA.read_text())
+    e = error_ledger(s, evaluate(s, qps=500))
+    assert e.live_model == "dlrm-rmc1"
+    assert e.live["median"] == known["models"]["dlrm-rmc1"]["formula"]["p95"]["median"]
+    assert set(e.profile_fit) == {"cpu", "accelerator"}
+    assert 0 < e.profile_fit["cpu"] < 0.2
+    assert 0 < e.formula["p95"] < 0.2
+    other = error_ledger(load_scenario("dien"), None)
+    assert (other.live_model, other.formula) == (None, {})
+    assert other.live["p90"] == known["all"]["formula"]["p95"]["p90"]
