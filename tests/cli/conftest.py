@@ -2,16 +2,27 @@ import pytest
 from click.testing import CliRunner
 
 
+def run(*args):
+    from recqueue.cli import cli
+
+    return CliRunner().invoke(cli, [str(a) for a in args], catch_exceptions=False)
+
+
+@pytest.fixture
+def recqueue_as_it_is():
+    """Run the command line in this process: ``recqueue_as_it_is("evaluate", "ncf").exit_code``."""
+    return run
+
+
 @pytest.fixture
 def recqueue_command():
-    """Run the command line in this process: ``recqueue_command("evaluate", "ncf").exit_code``."""
+    """The same without headroom and remedies, which take most of the time and have tests of their own."""
 
-    def run(*args):
-        from recqueue.cli import cli
+    def brief(*args):
+        studied = args and args[0] in ("evaluate", "max-rate", "optimize") and "--sensitivity" not in args
+        return run(*args, *(("--sensitivity", "none") if studied else ()))
 
-        return CliRunner().invoke(cli, [str(a) for a in args], catch_exceptions=False)
-
-    return run
+    return brief
 
 
 @pytest.fixture

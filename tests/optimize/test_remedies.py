@@ -56,7 +56,7 @@ def keeps(s, policies=None):
     return False
 
 
-CASES = [("demand", 0), ("demand", 4), ("demand", 9), ("work", 0), ("work", 4), ("work", 9)]
+CASES = [("demand", 3), ("demand", 4), ("demand", 11), ("work", 0), ("work", 3), ("work", 21)]
 
 
 @pytest.mark.parametrize(("kind", "seed"), CASES)
