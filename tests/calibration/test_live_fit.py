@@ -78,7 +78,7 @@ def test_the_parameters_of_a_known_server_come_back(campaign):
     # uniform noise of 0.058 over the root of 60 services of a kind: 0.8 % of a mean; three times that
     assert np.interp(list(S), found.items, found.service_s) == pytest.approx(list(S.values()), rel=0.025)
     assert found.cold_s == pytest.approx(COLD, rel=0.3)  # a fifth of the shortest service, and known to 1 % of it
-    assert found.strength[1] == pytest.approx(KAPPA, abs=0.03)
+    assert found.strength[1] == pytest.approx(KAPPA, abs=0.05)  # 0.8 % of a mean, over the part that is slowed
     assert (found.woken_s, found.dispatch_s) == pytest.approx((WOKEN, DISPATCH), abs=1e-6)
     assert np.std(found.noise) == pytest.approx(0.2 / np.sqrt(12), rel=0.1)
     assert found.host_slowdown == pytest.approx(0.1, abs=1e-3)
