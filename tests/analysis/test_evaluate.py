@@ -312,7 +312,7 @@ def test_modulated_arrivals_count_by_their_index_of_dispersion_and_diurnal_ones_
 
 
 def test_a_promise_that_only_busy_cores_keep_is_called_so():
-    """NCF was measured on cores that are slower when idle: batches of 700 are in time at 13,000 queries/s, not at 13."""
+    """NCF was measured on cores that are slower when idle: batches of 700 are in time at 13,000 queries/s only."""
     base = load_scenario("ncf", overrides={"accelerator": None, "sla": "low"}, ignore_policy=True)
     at = {b: evaluate(replace(base, policy=Policy(b)), qps=13_000) for b in (400, 700)}
     assert at[400].meets_sla
