@@ -275,7 +275,7 @@ class _Watts:
             late[:, :-1] += np.cumsum(far[::-1])[::-1]
         places = [
             (i, j, f)
-            for i, j in np.argwhere((grid.distinct > 0) & (late <= allowed)).tolist()
+            for i, j in np.argwhere((grid.distinct > 0) & grid.allowed & (late <= allowed)).tolist()
             for f in range(1 if grid.thresholds[j] is None else len(grid.fusions))
         ]
 

@@ -10,6 +10,7 @@ from scipy.special import ndtr
 
 from recqueue.analysis.evaluate import CLOSEST_TO_SATURATION, on_time
 from recqueue.analysis.pools import Costs, loads
+from recqueue.optimize.memory import memory_of
 from recqueue.serving import Policy, Scenario
 
 Array = NDArray[np.float64]
@@ -82,7 +83,7 @@ class Prospects:
             self.bound_qps = np.minimum(self.near.bound_qps, self.far.bound_qps)
         # Batch sizes beyond the largest query that stays on the cores are all the same.
         previous = np.concatenate(([0], self.batch_sizes[:-1]))[:, None]
-        self.distinct = previous < self.largest_local
+        self.distinct = (previous < self.largest_local) & fitting(scenario, self.thresholds, int(n[0]))
 
     def late_share(self, qps: float) -> Array:
         """Rough share of late queries at a rate, shape (batch sizes, thresholds); 1 when saturated."""
@@ -181,6 +182,19 @@ def _in_time(ratio: Array, cv: float) -> Array:
         return np.asarray((ratio >= 1).astype(float))
     sigma = np.sqrt(np.log1p(cv**2))
     return np.asarray(ndtr(np.log(ratio) / sigma + sigma / 2))
+
+
+def fitting(scenario: Scenario, thresholds: NDArray[np.int64], smallest: int) -> NDArray[np.bool_]:
+    """Whether the tables of the model fit where a threshold (0: never) sends queries of ``smallest`` items and more."""
+    memory = memory_of(scenario)
+    all_far, all_near = (thresholds > 0) & (thresholds <= smallest), thresholds == 0
+    return np.asarray((memory.server_fits | all_far) & (memory.accelerator_fits | all_near))
+
+
+def fits(scenario: Scenario, policy: Policy) -> bool:
+    """Whether the tables of the model fit where a policy sends queries, for all that is known."""
+    smallest = int(np.flatnonzero(scenario.sizes.pmf)[0])
+    return bool(fitting(scenario, np.array([policy.offload_threshold or 0]), smallest)[0])
 
 
 def light_qps(scenario: Scenario, policy: Policy, costs: Costs) -> float:

@@ -14,10 +14,10 @@ from recqueue.analysis.evaluate import largest_rate, on_time
 from recqueue.analysis.pools import Costs, loads, mixture
 from recqueue.errors import InputError, OutOfValidityError, OutsideMeasuredRangeWarning, UnstableQueueError
 from recqueue.optimize import changes
-from recqueue.optimize.promising import best_share, light_qps
+from recqueue.optimize.promising import best_share, fits, light_qps
 from recqueue.serving import Policy, Scenario
 
-Cause = Literal["service", "stragglers", "launch", "cpu", "accelerator", "waiting"]
+Cause = Literal["memory", "service", "stragglers", "launch", "cpu", "accelerator", "waiting"]
 
 PRECISION = 1e-3
 """Relative, of the nearest value along a continuous axis; it is rounded to the side where the promise is kept."""
@@ -74,9 +74,9 @@ class Infeasibility:
         The policy that comes closest; or the only one that was asked about.
     kept : bool
         Whether that policy was given.
-    cause : {"service", "stragglers", "launch", "cpu", "accelerator", "waiting"}
-        What binds: the service times of a query's own sub-requests, without or only with their noise; a launch of the
-        accelerator; a pool that saturates; waiting.
+    cause : {"memory", "service", "stragglers", "launch", "cpu", "accelerator", "waiting"}
+        What binds: the memory that the tables of the model need; the service times of a query's own sub-requests,
+        without or only with their noise; a launch of the accelerator; a pool that saturates; waiting.
     reason : str
         The same as a sentence with numbers.
     latency_s : float
@@ -106,6 +106,7 @@ def remedies_for(
     scenario: Scenario,
     *,
     keep_policy: bool = False,
+    thorough: bool = False,
     best: tuple[Policy | None, float] | None = None,
     alternative: tuple[Policy | None, float] | None = None,
     margin: float = 1.0,
@@ -118,6 +119,9 @@ def remedies_for(
         Its ``qps`` is the demand.
     keep_policy : bool
         Ask about the policy of the scenario only; otherwise about all.
+    thorough : bool
+        Let the search over all policies say that a step less will not do; otherwise the most promising ones are tried,
+        so that in rare cases a somewhat nearer value would do too.
     best : tuple, optional
         Best policy and its largest rate, where they are known already.
     alternative : tuple, optional
@@ -139,7 +143,7 @@ def remedies_for(
         raise InputError("remedies: the scenario has no policy to keep; give policy.batch_size")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OutsideMeasuredRangeWarning)
-        question = _Question(scenario, keep_policy, margin)
+        question = _Question(scenario, keep_policy, margin, thorough)
         if best is None and keep_policy and scenario.policy is not None:
             best = scenario.policy, largest_rate(scenario, scenario.policy, question.costs(scenario))
         elif best is None:
@@ -264,8 +268,8 @@ def _axes(scenario: Scenario) -> list[_Axis]:
 class _Question:
     """Whether some policy, or the given one, keeps the promise at the demand."""
 
-    def __init__(self, scenario: Scenario, keep: bool, margin: float) -> None:
-        self.keep = keep
+    def __init__(self, scenario: Scenario, keep: bool, margin: float, thorough: bool) -> None:
+        self.keep, self.thorough = keep, thorough and not keep
         self.qps = None if scenario.qps is None else scenario.qps * margin
         self.start: Policy | None = scenario.policy if keep else None
         self.measured = not self._asks_beyond(scenario)
@@ -283,6 +287,8 @@ class _Question:
 
     def share(self, s: Scenario, policy: Policy) -> float:
         """Share of queries in time with a policy at the demand, or with almost no load."""
+        if not fits(s, policy):
+            return 0.0
         costs = self.costs(s)
         qps = light_qps(s, policy, costs) if self.qps is None else self.qps
         return on_time(s, policy, qps, costs)
@@ -301,6 +307,15 @@ class _Question:
         policy, share = self.closest(s, enough=goal)
         return policy if share >= goal else None
 
+    def found(self, s: Scenario) -> Policy | None:
+        """The same by the search over all policies, where that was asked for."""
+        if not self.thorough:
+            return None
+        from recqueue.optimize.search import search
+
+        best = search(replace(s, policy=None, qps=None), self.costs(s))
+        return best.policy if best.qps > 0 and best.qps >= (self.qps or 0.0) else None
+
     def remedy(self, axis: _Axis) -> Remedy:
         """Nearest value of an axis: by bisection for one policy, then with any other that does better there."""
         current = axis.current
@@ -318,7 +333,8 @@ class _Question:
         while True:
             value, bad = self._bisect(axis, policy, value, bad)
             before = _step(axis, value)
-            if before is None or (better := self.keeps(axis.at(before))) is None:
+            better = None if before is None else self.keeps(axis.at(before)) or self.found(axis.at(before))
+            if before is None or better is None:
                 break
             value, policy, bad = before, better, current
         outwards = _rounded(axis, value)
@@ -442,6 +458,8 @@ def _percentile(scenario: Scenario, policy: Policy, qps: float) -> float:
 def _cause(scenario: Scenario, policy: Policy, costs: Costs, margin: float) -> tuple[Cause, str, float]:
     """What binds with a policy, the sentence that says so, and the percentile at the demand or with almost no load."""
     sla, system = scenario.sla, scenario.system
+    if not fits(scenario, policy):
+        return "memory", f"the tables of {scenario.model} do not fit into the memory of what serves the queries", np.inf
     light = light_qps(scenario, policy, costs)
     rate = light if scenario.qps is None else scenario.qps * margin
     limits = loads(scenario, policy, costs).saturation_qps(scenario)

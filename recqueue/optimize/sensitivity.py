@@ -16,6 +16,7 @@ from recqueue.errors import InputError, OutOfValidityError, OutsideMeasuredRange
 from recqueue.optimize import changes
 from recqueue.optimize.changes import Change
 from recqueue.optimize.nearby import TOLERANCE, best_near, rate_near
+from recqueue.optimize.promising import fits
 from recqueue.optimize.search import search
 from recqueue.serving import Policy, Scenario
 
@@ -49,7 +50,8 @@ class Circumstance:
     qps : float
         Offered queries per second.
     latency_s : float
-        Percentile of the SLA; infinite when a pool is saturated or nearly so.
+        Percentile of the SLA; infinite when a pool is saturated or nearly so, or when the tables of the model do not
+        fit into the memory of what is left.
     meets_sla : bool
         Whether the promise is kept.
     carries_qps : float
@@ -302,7 +304,7 @@ def _circumstances(scenario: Scenario, base: _Base, rate: float, *, thorough: bo
     """More load; less hardware, with the policy kept and with the best one that is left."""
 
     def at(name: str, text: str, s: Scenario, policy: Policy, qps: float, carries: float, kept: bool) -> Circumstance:
-        latency_s = _percentile(s, policy, qps)
+        latency_s = _percentile(s, policy, qps) if fits(s, policy) else np.inf
         return Circumstance(
             name=name,
             text=text,
@@ -332,6 +334,8 @@ def _circumstances(scenario: Scenario, base: _Base, rate: float, *, thorough: bo
 
 def _rate_after(s: Scenario, policy: Policy, base: _Base, costs: Costs, tolerance: float = TOLERANCE) -> float:
     """Largest rate of a policy after a change, the first guess by the rate at which it saturates."""
+    if not fits(s, policy):
+        return 0.0
     guess = base.qps * min(loads(s, policy, costs).saturation_qps(s)) / base.saturates_qps
     return rate_near(s, policy, costs, guess, tolerance=tolerance)
 

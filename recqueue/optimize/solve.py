@@ -109,7 +109,9 @@ def optimize(
     if sensitivity != "none" and (policy is None or short):
         say("what would help")
         margin = max(formula_qps / rate, 1.0) if policy is not None and rate > 0 else 1.0
-        why = remedies_for(replace(scenario, policy=None), best=(policy, rate), margin=margin)
+        why = remedies_for(
+            replace(scenario, policy=None), best=(policy, rate), margin=margin, thorough=sensitivity == "thorough"
+        )
     return Optimization(
         scenario=question,
         policy=policy,

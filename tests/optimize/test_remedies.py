@@ -181,3 +181,34 @@ def test_optimize_explains_what_it_cannot_do():
     assert never.sensitivity is None
     assert optimize(replace(s, qps=0.9 * found.qps), verify=False).infeasibility is None
     assert optimize(changes.sla_latency(s, 1e-5), verify=False, sensitivity="none").infeasibility is None
+
+
+def test_a_thorough_answer_leaves_nothing_nearer():
+    s = random_scenario(52)  # the promising policies miss one that promises a lower latency
+    while search(s, Costs.of(s)).policy is not None:
+        s = changes.sla_latency(s, 0.6 * s.sla.latency_s)
+    quick, thorough = (
+        next(r for r in remedies_for(s, thorough=deep).remedies if r.name == "sla_latency_s") for deep in (False, True)
+    )
+    assert thorough.needed < quick.needed
+    assert keeps(changes.sla_latency(s, thorough.needed), [thorough.policy])
+    assert not keeps(changes.sla_latency(s, thorough.needed * (1 - 3 * PRECISION)))
+
+
+def test_tables_that_fit_nowhere_are_the_cause(monkeypatch):
+    from recqueue.optimize.memory import Memory
+
+    s = random_scenario(3)
+    small = Memory(tables_bytes=2.0, server_bytes=1.0, accelerator_bytes=1.0)
+    for module in ("promising", "lattice"):
+        monkeypatch.setattr(f"recqueue.optimize.{module}.memory_of", lambda s: small)
+    why = remedies_for(s)
+    assert why.cause == "memory"
+    assert all(r.needed is None for r in why.remedies)
+    host = Memory(tables_bytes=2.0, server_bytes=3.0, accelerator_bytes=1.0)
+    for module in ("promising", "lattice"):
+        monkeypatch.setattr(f"recqueue.optimize.{module}.memory_of", lambda s: host)
+    found = search(s, Costs.of(s))
+    assert found.policy.offload_threshold is None
+    more = remedies_for(replace(s, qps=1.5 * found.qps))
+    assert {r.policy.offload_threshold for r in more.remedies if r.policy} == {None}
