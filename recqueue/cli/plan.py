@@ -87,6 +87,11 @@ def plan(
         from recqueue.cli.plan_report import plan_report
 
         plan_report(found)
+    if plot is not None and found.counts is not None:
+        from recqueue.cli.plan_picture import save
+
+        save(found, plot)
+        click.echo(f"picture: {plot}", err=as_json)
     ctx.exit(_code(found))
 
 
