@@ -63,6 +63,7 @@ results: $(VENV)/.installed-test
 	$(BIN)/python -m studies.mgk_waits
 	$(BIN)/python -m studies.mgk_waits --sharpen 0.025 --batches 400
 	$(BIN)/python -m studies.gallery
+	$(BIN)/python -m studies.planning
 	$(BIN)/python -m studies.readme
 
 clean:

@@ -14,13 +14,11 @@ if TYPE_CHECKING:
 
 def draw(found: Plan) -> Figure:
     """Three panels above each other: machines by model with the demand, machines by type, provisioned power."""
-    from matplotlib.figure import Figure
-
     from recqueue.plotting.plan import plan_by_model, plan_by_type, plan_power
+    from recqueue.plotting.style import new_figure
 
     known = found.totals is not None and found.totals.provisioned_kwh is not None
-    figure = Figure(figsize=(9, 11 if known else 7.5), layout="constrained")
-    axes = figure.subplots(3 if known else 2, 1)
+    figure, axes = new_figure(3 if known else 2, height_in=10 if known else 7)
     plan_by_model(axes[0], found)
     plan_by_type(axes[1], found)
     if known:

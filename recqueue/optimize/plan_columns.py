@@ -11,7 +11,7 @@ import numpy as np
 
 from recqueue.analysis import evaluate
 from recqueue.analysis.evaluate import largest_rate
-from recqueue.analysis.pools import Costs
+from recqueue.analysis.pools import Costs, loads
 from recqueue.errors import OutsideMeasuredRangeWarning
 from recqueue.optimize.search import search
 from recqueue.serving import Demand, PlanQuestion, Policy, Scenario, System
@@ -91,8 +91,13 @@ def columns_of_pair(machine: str, demand: Demand, system: System, offload: bool)
         fastest = _column(scenario, found.policy, found.qps, "most queries")
         if fastest.power_w is None:
             return (fastest,)
-        candidates = [_column(scenario, p, largest_rate(sought, p, costs), "") for p in _spread(sought, found.policy)]
-        best = max((c for c in candidates if c.qps > 0), key=_per_watt, default=fastest)
+        best = fastest
+        bounds = {p: _most_per_watt(scenario, p, costs) for p in _spread(sought, found.policy)}
+        for p in sorted(bounds, key=lambda p: -bounds[p]):
+            if bounds[p] <= max((1 + _GAIN) * _per_watt(fastest), _per_watt(best)):
+                break
+            if (rate := largest_rate(sought, p, costs)) > 0:
+                best = max(best, _column(scenario, p, rate, ""), key=_per_watt)
     if _per_watt(best) < (1 + _GAIN) * _per_watt(fastest):
         return (fastest,)
     return (fastest, replace(best, kind="most queries per watt"))
@@ -100,6 +105,16 @@ def columns_of_pair(machine: str, demand: Demand, system: System, offload: bool)
 
 def _per_watt(c: Column) -> float:
     return c.qps / c.power_w if c.power_w else 0.0
+
+
+def _most_per_watt(scenario: Scenario, policy: Policy, costs: Costs) -> float:
+    """More queries per watt than the policy can have: those at saturation, as if cores did not slow each other."""
+    system = scenario.system
+    work = loads(scenario, policy, costs)
+    rate = min(work.saturation_qps(scenario))
+    count = system.accelerator.count if system.accelerator else 1
+    watts = system.power_w(rate * work.cpu_work_s / system.cores, rate * work.accelerator_work_s / count)
+    return rate / watts if watts else np.inf
 
 
 def _spread(scenario: Scenario, fastest: Policy) -> list[Policy]:

@@ -345,21 +345,28 @@ def _switching(rows: _Rows, instance: Instance, x: Ints, own: Ints | None) -> No
         rows.row(-np.inf, instance.most_switched, (1.0, np.array(got)))
 
 
-def solve_program(instance: Instance, *, gap: float, time_limit_s: float) -> Solved:
-    """Solve the program of all hours at once."""
+def run_milp(rows: _Rows, *, gap: float, time_limit_s: float) -> Any:
+    """HiGHS on a program: SciPy's result, ``fun`` and bounds divided by its ``scale``."""
     from scipy.optimize import Bounds, LinearConstraint, milp
 
-    started = time.perf_counter()
-    rows, x, _ = program(instance)
     cost, matrix, low, high, upper, integer = rows.arrays()
     scale = float(np.abs(cost).max()) or 1.0  # so that tolerances mean the same for dollars and joules
-    found = milp(
+    found: Any = milp(
         cost / scale,
         constraints=LinearConstraint(matrix, low, high),
         bounds=Bounds(0.0, upper),
         integrality=integer.astype(np.int64),
         options={"mip_rel_gap": gap, "time_limit": time_limit_s, "presolve": True},
     )
+    found.scale = scale
+    return found
+
+
+def solve_program(instance: Instance, *, gap: float, time_limit_s: float) -> Solved:
+    """Solve the program of all hours at once."""
+    started = time.perf_counter()
+    rows, x, _ = program(instance)
+    found = run_milp(rows, gap=gap, time_limit_s=time_limit_s)
     seconds = time.perf_counter() - started
     method = f"one mixed-integer program of {rows.variables:,} variables and {rows.rows:,} rows (HiGHS)"
     if found.x is None:
@@ -371,11 +378,11 @@ def solve_program(instance: Instance, *, gap: float, time_limit_s: float) -> Sol
         held = np.zeros((len(instance.stock), *instance.demand_qps.shape), np.int64)
         for (t, m), a in rows.held.items():
             held[t, m] = np.rint(found.x[a])
-    bound = scale * float(found.mip_dual_bound if found.mip_dual_bound is not None else found.fun)
+    bound = found.scale * float(found.mip_dual_bound if found.mip_dual_bound is not None else found.fun)
     return Solved(
         status="solved" if found.status == 0 else "stopped",
         counts=counts,
-        value=float(cost @ found.x),
+        value=found.scale * float(found.fun),
         bound=bound,
         seconds=seconds,
         method=method,

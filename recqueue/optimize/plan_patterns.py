@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from recqueue.optimize.plan_milp import Floats, Instance, Ints, Solved, objective
+from recqueue.optimize.plan_milp import Floats, Instance, Ints, Solved, objective, solve_program
 
 _ROUNDS = 60
 _NODES = 4000
@@ -62,7 +62,9 @@ class _Sorted:
         )  # fmt: skip
 
 
-def solve_by_patterns(instance: Instance, *, gap: float, time_limit_s: float, workers: int | None = None) -> Solved:
+def solve_by_patterns(
+    instance: Instance, *, gap: float, time_limit_s: float, programs: bool = False, workers: int | None = None
+) -> Solved:
     """Machines of all models, hour by hour, on several threads; bounds add up.
 
     Parameters
@@ -73,6 +75,8 @@ def solve_by_patterns(instance: Instance, *, gap: float, time_limit_s: float, wo
         Share of the objective up to which the answer need not be the best.
     time_limit_s : float
         Seconds after which hours that are not yet close enough stay as they are.
+    programs : bool
+        Solve hours that patterns leave too far from their bound as one program each; for few models.
     workers : int, optional
         Threads; as many as there are cores by default.
 
@@ -92,11 +96,16 @@ def solve_by_patterns(instance: Instance, *, gap: float, time_limit_s: float, wo
         while True:
             excess = times * np.array([h.value - h.bound for h in hours])
             whole = float(times @ np.array([h.value for h in hours]))
-            open_ = [k for k in np.argsort(-excess) if not hours[k].refined and excess[k] > 0]
             close = np.isfinite(whole) and excess.sum() <= gap * whole
-            if not open_ or close or any(h.infeasible for h in hours) or time.perf_counter() > deadline:
+            worst = [k for k in np.argsort(-excess) if excess[k] > 0]
+            open_ = [k for k in worst if not hours[k].refined]
+            last = [k for k in worst if programs and not hours[k].programmed]
+            if close or any(h.infeasible for h in hours) or time.perf_counter() > deadline or not (open_ or last):
                 break
-            list(pool.map(lambda k: hours[k].refine(deadline), open_[:threads]))
+            if open_:
+                list(pool.map(lambda k: hours[k].refine(deadline), open_[:threads]))
+            else:
+                list(pool.map(lambda k: hours[k].program(deadline), last[:threads]))
     bound = float(times @ np.array([h.bound for h in hours]))
     nothing = Solved(
         status="stopped",
@@ -105,7 +114,7 @@ def solve_by_patterns(instance: Instance, *, gap: float, time_limit_s: float, wo
         bound=bound,
         seconds=time.perf_counter() - started,
         method=f"patterns for each model and prices of machines, {len(hours)} hours that differ, "
-        f"{sum(h.refined for h in hours)} of them by column generation (HiGHS)",
+        f"{sum(h.refined for h in hours)} by column generation, {sum(h.programmed for h in hours)} as programs (HiGHS)",
         worth=np.asarray(np.array([h.prices for h in hours]).T @ times),
     )
     if any(h.infeasible for h in hours):
@@ -129,7 +138,9 @@ class _Hour:
         self._stock = columns.instance.stock.astype(np.int64)
         self.prices = np.zeros(len(self._stock))
         self.best = np.zeros(len(columns.order), np.int64)
-        self.value, self.bound, self.refined, self.infeasible = np.inf, -np.inf, False, False
+        self.value, self.bound = np.inf, -np.inf
+        self.refined = self.programmed = self.infeasible = False
+        self._demand = demand
 
     def begin(self) -> None:
         """Subgradient steps and repairs."""
@@ -157,6 +168,16 @@ class _Hour:
             short = _Pool(self._columns, self._stock, free, 1.0)
             least, _ = self._generate(short, free, 0.0, np.ones(len(self._stock)), deadline)
             self.infeasible = least > _SHORT
+
+    def program(self, deadline: float) -> None:
+        """The hour as one mixed-integer program; the better of its answer and ours, and of its bound and ours."""
+        self.programmed = True
+        asked = replace(self._columns.instance, demand_qps=self._demand[:, None])
+        found = solve_program(asked, gap=self._gap / 2, time_limit_s=max(deadline - time.perf_counter(), 1.0))
+        self.infeasible = found.status == "infeasible"
+        self.bound = max(self.bound, found.bound)
+        if found.counts is not None and found.value < self.value:
+            self.value, self.best = found.value, found.counts[self._columns.order, 0]
 
     def _generate(
         self, pool: _Pool, weight: Floats, bound: float, prices: Floats, deadline: float

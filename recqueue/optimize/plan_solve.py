@@ -36,15 +36,17 @@ def solve(instance: Instance, *, gap: float, time_limit_s: float) -> Solved:
     Solved
         ``infeasible`` when some hour has no answer.
     """
+    if instance.hours_depend and not np.any(instance.own_weight > 0):
+        from recqueue.optimize.plan_switching import solve_with_switching
+
+        return solve_with_switching(instance, solve, gap=gap, time_limit_s=time_limit_s)
     if instance.hours_depend:
         return solve_program(instance, gap=gap, time_limit_s=time_limit_s)
     many = len(instance.qps) >= MANY_COLUMNS
     if many or instance.domains is not None:
         from recqueue.optimize.plan_patterns import solve_by_patterns  # loads numba
 
-        found = solve_by_patterns(instance, gap=gap, time_limit_s=time_limit_s)
-        if many or found.status != "stopped":
-            return found
+        return solve_by_patterns(instance, gap=gap, time_limit_s=time_limit_s, programs=not many)
     started = time.perf_counter()
     demands, which = np.unique(instance.demand_qps, axis=1, return_inverse=True)
     hours: list[Solved] = []

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recqueue.errors import InputError
+from recqueue.plotting.style import COLOURS, DASHES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,10 +92,10 @@ def plan_power(ax: Axes, plan: Plan) -> None:
         raise InputError("plan figure: no power figures for some of the machines")
     each = np.array([w or 0.0 for w in watts]) / 1e3
     edges = np.arange(plan.question.hours + 1)
-    ax.stairs(each @ counts, edges, color="tab:blue", lw=2, baseline=None, label="this plan")
+    ax.stairs(each @ counts, edges, color=COLOURS[0], lw=2, baseline=None, label="this plan")
     for i, (name, b) in enumerate(plan.baselines.items()):
         if b.counts is not None:
-            ax.stairs(each @ b.counts, edges, color=f"C{i + 1}", lw=1.2, ls="--", baseline=None, label=name)
+            ax.stairs(each @ b.counts, edges, color=COLOURS[i + 1], lw=1.2, ls=DASHES[i + 1], baseline=None, label=name)
     ax.set_xlim(0, plan.question.hours)
     ax.set_ylim(bottom=0)
     ax.set_xlabel("hour")
@@ -109,16 +110,13 @@ def _needs(plan: Plan) -> NDArray[np.int64]:
 
 
 def _stack(ax: Axes, stacks: Mapping[str, NDArray[np.int64]], label: str) -> None:
-    from matplotlib import colormaps
-
     hours = len(next(iter(stacks.values())))
     edges, below = np.arange(hours + 1), np.zeros(hours)
     shown = [name for name, on in stacks.items() if on.any()]
-    colours = colormaps["tab10"].colors if len(shown) <= 10 else colormaps["tab20"].colors  # type: ignore[attr-defined]
     for i, name in enumerate(shown):
         top = below + stacks[name]
         ax.stairs(
-            top, edges, baseline=below, fill=True, color=colours[i % len(colours)], alpha=0.75, ec="white", lw=0.5,
+            top, edges, baseline=below, fill=True, color=COLOURS[i % len(COLOURS)], alpha=0.75, ec="white", lw=0.5,
             label=name,
         )  # fmt: skip
         below = top

@@ -7,7 +7,7 @@ import pytest
 
 from recqueue.errors import InputError
 from recqueue.optimize.plan import plan, relied_on
-from recqueue.optimize.plan_columns import Column, columns
+from recqueue.optimize.plan_columns import Column, columns, columns_of_pair
 from recqueue.optimize.plan_terms import planned_watts, useful
 from recqueue.profiles import LatencyCurve
 from recqueue.serving import (
@@ -23,7 +23,7 @@ from recqueue.serving import (
     Switching,
     System,
 )
-from recqueue.workload import fixed_sizes
+from recqueue.workload import fixed_sizes, sizes_from_pmf
 
 CURVE = LatencyCurve(items=(1, 32), seconds=(5e-4, 4e-3), provenance="given")
 QUICK = LatencyCurve(items=(1, 32), seconds=(3e-4, 6e-4), provenance="given")
@@ -180,3 +180,27 @@ def test_useful_columns_are_not_beaten(known):
     cost, power = useful(question(), known), useful(question(objective="power"), known)
     assert {c.kind for c in cost} == {"most queries"}
     assert {c.kind for c in power} == {"most queries", "most queries per watt"}
+
+
+def test_the_most_frugal_policy_is_that_of_all_candidates():
+    """The bound on queries per watt leaves out no candidate that is better."""
+    from recqueue.analysis.evaluate import largest_rate
+    from recqueue.analysis.pools import Costs
+    from recqueue.optimize.plan_columns import _column, _most_per_watt, _per_watt, _spread
+    from recqueue.optimize.search import search
+    from recqueue.serving import Scenario
+
+    demand = question().demands[0]
+    system, sizes = replace(CORES, accelerator=CHIP), sizes_from_pmf([4, 12, 32], [5, 3, 2])
+    scenario = Scenario(name="fast", model="custom", system=system, sizes=sizes, sla=Sla(latency_s=0.03))
+    costs = Costs.of(scenario)
+    fastest = search(scenario, costs).policy
+    found = []
+    for p in _spread(scenario, fastest):
+        c = _column(scenario, p, largest_rate(scenario, p, costs), "")
+        if c.qps > 0:
+            found.append(c)
+            assert _per_watt(c) <= _most_per_watt(scenario, p, costs)
+    kept = columns_of_pair("fast", replace(demand, sizes=scenario.sizes, sla=scenario.sla), system, True)
+    # 1 %: what a second policy must gain to be kept
+    assert max(map(_per_watt, kept)) >= max(map(_per_watt, found)) / 1.01
