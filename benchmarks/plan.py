@@ -185,7 +185,7 @@ def table(record: dict[str, object]) -> str:
         for r in record["rows"]  # type: ignore[attr-defined]
     ]
     for row in [header, *rows]:
-        lines += [f"   {'* -' if i == 0 else '  -'} {cell}" for i, cell in enumerate(row)]
+        lines += [f"   {'* -' if i == 0 else '  -'} {cell}".rstrip() for i, cell in enumerate(row)]
     return "\n".join(lines) + "\n"
 
 

@@ -61,7 +61,7 @@ def table(found: dict[str, Plan]) -> str:
             else:
                 rows.append([name, *(_compared(p.totals, b.totals, total) for total in SHOWN)])
     for row in rows:
-        lines += [f"   {'* -' if i == 0 else '  -'} {cell}" for i, cell in enumerate(row)]
+        lines += [f"   {'* -' if i == 0 else '  -'} {cell}".rstrip() for i, cell in enumerate(row)]
     return "\n".join(lines) + "\n"
 
 
