@@ -26,7 +26,8 @@ from benchmarks.fleets import processor
 from recqueue.io import load_plan
 from recqueue.optimize.plan import plan
 from recqueue.optimize.plan_columns import Column, columns
-from recqueue.optimize.plan_milp import Instance, Solved, solve_program, survives
+from recqueue.optimize.plan_instance import Instance, Solved, survives
+from recqueue.optimize.plan_milp import solve_program
 from recqueue.optimize.plan_solve import solve
 from recqueue.serving import PlanQuestion, Safety, Switching
 

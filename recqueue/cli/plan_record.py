@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from recqueue.cli.records import SCHEMA, policy_record
+from recqueue.errors import InputError
 from recqueue.optimize.plan_columns import Column
 from recqueue.optimize.plan_result import Plan, PlanBaseline, Totals
+from recqueue.serving import Policy
 
 
 def plan_record(p: Plan) -> dict[str, Any]:
@@ -80,6 +86,49 @@ def column_record(c: Column) -> dict[str, Any]:
         "idle_w": c.idle_w,
         "best": c.kind,
     }
+
+
+def choice_of_record(record: Mapping[str, Any]) -> tuple[tuple[Column, ...], NDArray[np.int64]]:
+    """Columns and counts of a plan from its record: what a script needs to look at the choice again.
+
+    Parameters
+    ----------
+    record : mapping
+        As read from the JSON of a plan that is possible.
+
+    Returns
+    -------
+    (columns, counts)
+        As in :class:`recqueue.optimize.plan_result.Plan`.
+
+    Raises
+    ------
+    InputError
+        When it is not such a record.
+    """
+    if record.get("kind") != "plan" or not record.get("feasible"):
+        raise InputError(f"record of kind {record.get('kind')!r}: not a plan that is possible ('recqueue plan --json')")
+    place = {_key(row): i for i, row in enumerate(record["columns"])}
+    counts = np.zeros((len(place), record["hours"]), np.int64)
+    for use in (use for m in record["models"] for use in m["machines"]):
+        counts[place[_key(use)]] = use["count"]
+    columns = tuple(
+        Column(
+            machine=row["machine"],
+            model=row["model"],
+            policy=None if row["policy"] is None else Policy(**row["policy"]),
+            qps=row["qps"],
+            power_w=row["power_w"],
+            idle_w=row["idle_w"],
+            kind=row["best"],
+        )
+        for row in record["columns"]
+    )
+    return columns, counts
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    return row["machine"], row["model"], row["best"]
 
 
 def _totals(t: Totals | None) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from recqueue.optimize.plan_baselines import MEANING, greedy, peak_all_day, proportional
 from recqueue.optimize.plan_columns import Column, columns
-from recqueue.optimize.plan_milp import Instance, Ints, Solved, objective
+from recqueue.optimize.plan_instance import Instance, Ints, Solved, objective
 from recqueue.optimize.plan_result import Plan, PlanBaseline, PlanVerification, Scarce
 from recqueue.optimize.plan_shortage import explain_shortage, unserved
 from recqueue.optimize.plan_solve import solve, stock_worth

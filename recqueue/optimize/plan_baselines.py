@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from recqueue.optimize.plan_milp import Instance, Ints, survives
+from recqueue.optimize.plan_instance import Instance, Ints, survives
 
 MEANING = {
     "greedy": "each model in turn, the largest first, takes the machines that are best for it until it has enough",

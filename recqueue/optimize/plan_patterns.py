@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from recqueue.optimize.plan_milp import Floats, Instance, Ints, Solved, objective, solve_program
+from recqueue.optimize.plan_instance import Floats, Instance, Ints, Solved, objective
+from recqueue.optimize.plan_milp import solve_program
 
 _ROUNDS = 60
 _NODES = 4000
@@ -144,9 +145,9 @@ class _Hour:
 
     def begin(self) -> None:
         """Subgradient steps and repairs."""
-        from recqueue.optimize import plan_kernel
+        from recqueue.optimize import plan_prices
 
-        one_hour: Any = plan_kernel.one_hour  # compiled functions have no signature
+        one_hour: Any = plan_prices.one_hour  # compiled functions have no signature
         self.value, self.bound = one_hour(
             *self._given, self.prices, self._stock, self._gap, _ROUNDS, self._tolerance, _NODES, self.best
         )
@@ -183,9 +184,9 @@ class _Hour:
         self, pool: _Pool, weight: Floats, bound: float, prices: Floats, deadline: float
     ) -> tuple[float, Floats]:
         """Patterns into the pool, until they are enough for the best bound; it, and the prices that give it."""
-        from recqueue.optimize import plan_kernel
+        from recqueue.optimize import plan_prices
 
-        all_models: Any = plan_kernel.all_models  # compiled functions have no signature
+        all_models: Any = plan_prices.all_models  # compiled functions have no signature
         given = (*self._given[:2], weight, *self._given[3:])
         best, now, plain = prices.copy(), prices.copy(), False
         for _ in range(_ITERATIONS):

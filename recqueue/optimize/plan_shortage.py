@@ -9,7 +9,7 @@ import numpy as np
 
 from recqueue.analysis import max_rate
 from recqueue.optimize.plan_columns import Column
-from recqueue.optimize.plan_milp import Instance, Solved, needed_qps
+from recqueue.optimize.plan_instance import Instance, Solved, needed_qps
 from recqueue.optimize.plan_result import Remedy, Shortage
 from recqueue.optimize.plan_solve import solve
 from recqueue.serving import PlanQuestion, Policy, Scenario

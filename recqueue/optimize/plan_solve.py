@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from recqueue.optimize.plan_milp import Floats, Instance, Solved, program, solve_program
+from recqueue.optimize.plan_instance import Floats, Instance, Solved
+from recqueue.optimize.plan_milp import program, solve_program
 
 MANY_COLUMNS = 200
 """Columns from which patterns are quicker than a mixed-integer program for each hour; with domains they always are."""

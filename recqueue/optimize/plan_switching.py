@@ -13,7 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from recqueue.optimize.plan_milp import Instance, Ints, Solved, keep_tables, objective, program, run_milp, solve_program
+from recqueue.optimize.plan_instance import Instance, Ints, Solved, keep_tables, objective
+from recqueue.optimize.plan_milp import program, run_milp, solve_program
 
 _ROUNDS = 3
 _REGRET = 1e-3

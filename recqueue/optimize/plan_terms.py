@@ -8,7 +8,7 @@ import numpy as np
 
 from recqueue.errors import InputError
 from recqueue.optimize.plan_columns import Column, pareto
-from recqueue.optimize.plan_milp import Floats, Instance, Ints
+from recqueue.optimize.plan_instance import Floats, Instance, Ints
 from recqueue.optimize.plan_result import Totals
 from recqueue.serving import PlanQuestion
 

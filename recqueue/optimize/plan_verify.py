@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from recqueue.optimize.plan_columns import Column
-from recqueue.optimize.plan_milp import Ints
+from recqueue.optimize.plan_instance import Ints
 from recqueue.optimize.plan_result import HourCheck
 from recqueue.serving import Day, Demand, Fleet, FleetPerformance, MachineGroup, PlanQuestion, Policy
 from recqueue.serving.performance import Verdict

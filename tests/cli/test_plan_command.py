@@ -3,6 +3,8 @@ import json
 import pytest
 import yaml
 
+from recqueue.errors import InputError
+
 SMALL = """
 schema: 1
 kind: plan
@@ -138,3 +140,47 @@ def test_mistakes_end_with_code_3(recqueue_command, small):
     assert (result.exit_code, result.stdout) == (3, "")
     assert "this is a scenario, but a plan is needed here" in result.stderr
     assert recqueue_command("plan", small, "--set", "objective=speed").exit_code == 3
+
+
+def test_a_record_gives_the_choice_back(recqueue_command, small):
+    from recqueue.cli.plan_record import choice_of_record, plan_record
+    from recqueue.cli.records import dumps
+    from recqueue.io import load_plan
+    from recqueue.optimize.plan import plan
+    from recqueue.optimize.plan_instance import survives
+    from recqueue.optimize.plan_terms import instance_of
+
+    found = plan(load_plan(small, overrides={"objective": "power"}))
+    record = json.loads(dumps(plan_record(found)))
+    columns, counts = choice_of_record(record)
+    assert columns == found.columns
+    assert counts.tolist() == found.counts.tolist()
+    assert survives(instance_of(found.question, columns), counts).all()
+    with pytest.raises(InputError, match="not a plan that is possible"):
+        choice_of_record({"kind": "simulate"})
+
+
+def test_the_day_is_drawn(recqueue_command, small, tmp_path):
+    from matplotlib.figure import Figure
+
+    from recqueue.io import load_plan
+    from recqueue.optimize.plan import plan
+    from recqueue.plotting.plan import plan_by_model, plan_by_type, plan_power
+
+    result = recqueue_command("plan", small, "--no-verify", "--plot", tmp_path / "day.png")
+    assert result.exit_code == 0
+    assert (tmp_path / "day.png").stat().st_size > 10_000
+    assert recqueue_command("plan", small, "--no-verify", "--plot", tmp_path / "day.xyz").exit_code == 3
+    found = plan(load_plan(small))
+    total = found.counts.sum(axis=0)
+    for draw in (plan_by_model, plan_by_type):
+        ax = Figure().subplots()
+        draw(ax, found)
+        assert ax.patches[-1].get_data().values.tolist() == total.tolist()
+    ax = Figure().subplots()
+    plan_power(ax, found)
+    assert {t.get_text() for t in ax.get_legend().get_texts()} == {"this plan", *found.baselines}
+    machines = scarce()
+    machines[1]["available"] = 0
+    with pytest.raises(InputError, match="there is no plan"):
+        plan_by_type(ax, plan(load_plan(small, overrides={"machines": machines})))

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from recqueue.optimize.plan_baselines import greedy, proportional
-from recqueue.optimize.plan_milp import Instance, keep_tables, objective, solve_program, survives
+from recqueue.optimize.plan_instance import Instance, keep_tables, objective, survives
+from recqueue.optimize.plan_milp import solve_program
 from recqueue.optimize.plan_solve import solve
 
 

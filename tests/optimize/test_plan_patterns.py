@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from recqueue.optimize.plan_instance import Instance, survives
 from recqueue.optimize.plan_kernel import one_model
-from recqueue.optimize.plan_milp import Instance, solve_program, survives
+from recqueue.optimize.plan_milp import solve_program
 from recqueue.optimize.plan_patterns import solve_by_patterns
 
 TOLERANCE = 1e-9
