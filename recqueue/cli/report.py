@@ -138,18 +138,17 @@ def _ledger(scenario: Scenario, p: Performance | None) -> list[tuple[str, str | 
         for name, share in e.profile_fit.items()
     )
     within = ", ".join(f"{name} {_per_cent(share)}" for name, share in e.formula.items())
-    formula = f"of the formula, in 95 of 100 scenarios like this: within {within}" if within else "not known here"
+    formula = f"within {within} in 95 of 100 scenarios like this" if within else "not known here"
     if p is not None and p.kind == "simulate":
         formula = "none: this is the simulation"
-    whom = f"of {e.live_model}" if e.live_model else "of other models than this"
+    live = [100 * e.live[name] for name in ("median", "p90", "known_speed_median", "known_speed_p90")]
     return [
-        ("error: profile", f"{fit} (median at a batch size that is left out)"),
-        ("error: formula", formula),
+        ("profile off", f"{fit}: median at a batch size that is left out"),
+        ("formula off", formula),
         (
-            "error: reality",
-            f"p95 {_per_cent(e.live['median'])} in the median, {_per_cent(e.live['p90'])} in 9 of 10 runs {whom} on "
-            f"{e.live_on}; {_per_cent(e.live['known_speed_median'])} and {_per_cent(e.live['known_speed_p90'])} where "
-            "the speed of the machine in the run is known",
+            "live off",
+            f"{e.live_model or 'other models'}: p95 {live[0]:.0f} % in the median, {live[1]:.0f} % in 9 of 10 runs; "
+            f"at known speed {live[2]:.0f}, {live[3]:.0f} %",
         ),
     ]
 
