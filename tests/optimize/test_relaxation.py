@@ -160,7 +160,7 @@ def test_rate_and_policy_are_near_the_exact_search(name, accelerator):
     exact, found = search(s, Costs.of(s)), relax(s)
     # worst of the study over 48 scenarios: 8 %, where real piece sizes are far from whole ones
     assert found.qps == pytest.approx(exact.qps, rel=0.1)
-    assert found.policy_qps >= 0.985 * exact.qps  # 1.04 % below the proven optimum for NCF
+    assert found.policy_qps >= 0.99 * exact.qps  # a policy within 1 %, as in all 48 scenarios of the study
     assert found.policy.offload_threshold == found.threshold
 
 
