@@ -5,7 +5,8 @@ from click.testing import CliRunner
 def run(*args):
     from recqueue.cli import cli
 
-    return CliRunner().invoke(cli, [str(a) for a in args], catch_exceptions=False)
+    width = {"COLUMNS": "110"}  # as in a pipe, whatever the processes of a parallel run are told
+    return CliRunner().invoke(cli, [str(a) for a in args], catch_exceptions=False, env=width)
 
 
 @pytest.fixture
