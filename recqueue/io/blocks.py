@@ -14,7 +14,7 @@ from recqueue.io import schema
 from recqueue.io.messages import near_miss
 from recqueue.io.source import at
 from recqueue.io.tables import read_sizes, read_timestamps
-from recqueue.profiles import NO_CONTENTION, Contention, LatencyCurve, Profile
+from recqueue.profiles import NO_CONTENTION, Contention, Drift, LatencyCurve, Profile
 from recqueue.serving import Accelerator, Power, Sla, System
 from recqueue.workload import (
     MEDIUM_TARGETS_S,
@@ -114,11 +114,19 @@ def system_of(d: schema.Document) -> System:
             overhead_us / 1e6 if overhead_us is not None else profile.dispatch_overhead_s if profile else 0.0
         ),
         wakeup_s=wakeup_us / 1e6 if wakeup_us is not None else profile.wakeup_s if profile else 0.0,
+        drift=_drift(d.server.drift),
         dispatch=dispatch,
         **({} if prefetch is None else {"prefetch": prefetch}),
         accelerator=accelerator_of(d),
         power=_power(cpu, cores / profiles.hardware(cpu).cores) if known else None,
     )
+
+
+def _drift(given: schema.Drift | None) -> Drift | None:
+    if given is None:
+        return None
+    with at("server.drift"):
+        return Drift(factor=tuple(sorted(given.factor)), lasting_s=given.lasting_ms / 1e3)
 
 
 def _contention(d: schema.Document, profile: Profile | None) -> Contention:

@@ -58,6 +58,13 @@ class ContentionTable(Block):
     strength: list[NotNegative] = []
 
 
+class Drift(Block):
+    """Speed of the cores that changes with time."""
+
+    factor: list[Positive]
+    lasting_ms: Positive
+
+
 def _by_type(name: str) -> Discriminator:
     """Tell a name from a mapping, so that each gets its own error."""
     return Discriminator(lambda value: f"<{name}>" if isinstance(value, str) else "<mapping>")
@@ -77,6 +84,7 @@ class Server(Block):
     ) = None
     dispatch_overhead_us: NotNegative | None = None
     wakeup_us: NotNegative | None = None
+    drift: Drift | None = None
     dispatch: Literal["central", "random", "round_robin", "jsq", "prefetch"] = "central"
     prefetch: Count | None = None
 

@@ -2,12 +2,14 @@
 
 from recqueue.profiles.contention import NO_CONTENTION, Contention
 from recqueue.profiles.curve import LatencyCurve, Provenance
+from recqueue.profiles.drift import Drift
 from recqueue.profiles.hardware import Hardware, hardware, hardware_names
 from recqueue.profiles.profile import OperatorCurve, Profile, available, load, profile_from_json
 
 __all__ = [
     "NO_CONTENTION",
     "Contention",
+    "Drift",
     "Hardware",
     "LatencyCurve",
     "OperatorCurve",

@@ -10,6 +10,7 @@ import numpy as np
 from recqueue.errors import InputError
 from recqueue.profiles.contention import NO_CONTENTION, Contention
 from recqueue.profiles.curve import LatencyCurve
+from recqueue.profiles.drift import Drift
 
 Dispatch = Literal["central", "random", "round_robin", "jsq", "prefetch"]
 """How sub-requests find their core."""
@@ -114,6 +115,8 @@ class System:
         Seconds that each sub-request occupies its core beyond ``service``.
     wakeup_s : float
         Further seconds that a sub-request occupies its core when the core was idle: its process must be woken first.
+    drift : Drift or None
+        How the speed of the cores changes while they serve; None for a machine that stays the same.
     dispatch : {"central", "random", "round_robin", "jsq", "prefetch"}
         ``central``: one queue in front of all cores. Otherwise each core has a queue of its own, and a sub-request
         goes to any core with the same probability (``random``), to each in turn (``round_robin``), or to one that holds
@@ -133,6 +136,7 @@ class System:
     contention: Contention = NO_CONTENTION
     dispatch_overhead_s: float = 0.0
     wakeup_s: float = 0.0
+    drift: Drift | None = None
     dispatch: Dispatch = "central"
     prefetch: int = 8
     accelerator: Accelerator | None = None

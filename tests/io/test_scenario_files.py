@@ -56,12 +56,16 @@ def test_what_a_live_server_adds_arrives_too(write):
     text = (
         OWN.replace("cv: 0.1}", "cv: 0.1, noise: [1.5, 0.5, 1.0]}")
         .replace("factor: [1.0, 1.3]", "factor: [1.0, 1.3], batch_size: [16, 64], strength: [0.5, 1.0]")
-        .replace("dispatch_overhead_us: 20", "dispatch_overhead_us: 20, wakeup_us: 60")
+        .replace(
+            "dispatch_overhead_us: 20",
+            "dispatch_overhead_us: 20, wakeup_us: 60, drift: {factor: [1.1, 0.9], lasting_ms: 250}",
+        )
         .replace("count: 2", "count: 2, wakeup_us: 80, host_slowdown: 0.2")
     )
     s = load_scenario(write(text)).system
     assert (s.service.noise, s.service.cv) == ((0.5, 1.0, 1.5), pytest.approx(np.std([0.5, 1.0, 1.5])))
     assert (s.wakeup_s, s.accelerator.wakeup_s, s.accelerator.host_slowdown) == pytest.approx((6e-5, 8e-5, 0.2))
+    assert (s.drift.factor, s.drift.lasting_s) == ((0.9, 1.1), 0.25)
     factors = [s.contention.of_batch(b).factor_at(12.0) for b in (8, 32, 64, 100)]
     assert factors == pytest.approx([1.15, 1.225, 1.3, 1.3])  # linear in the logarithm of the batch size
 
@@ -243,6 +247,8 @@ BAD = [
         "dispatch: jsp",
         r"server.dispatch 'jsp'; allowed: central, random, round_robin, jsq, prefetch. Did you mean 'jsq'\?",
     ),
+    ("dispatch_overhead_us: 20", "drift: {factor: [1, 2], lasting_ms: 1}", r"server.drift: drift: factors of mean 1.5"),
+    ("dispatch_overhead_us: 20", "drift: {factor: [1]}", r"server.drift.lasting_ms: missing"),
     ("dispatch_overhead_us: 20", "wakeup_us: -1", r"server.wakeup_us '-1'; it must be 0 or more"),
     ("cv: 0.1", "noise: [0.5, 1.0]", r"service.cpu: latency table: noise factors of mean 0.75"),
     ("factor: [1.0, 1.3]", "factor: [1.0, 1.3], batch_size: [4]", r"contention: 1 batch sizes but 0 strengths"),
