@@ -75,9 +75,13 @@ def near_without_wait(scenario: Scenario, costs: Costs, batch_sizes: NDArray[np.
     full = (n - 1) // batch
     rest = np.maximum(n - full * batch - _joined(len(n), full[:, -1:], batch, service.cv), 1)
     smallest_s = np.minimum.accumulate(costs.core_s[:0:-1])[::-1]  # of at least so many items, if times should fall
-    whole = _law(service, bound_s / (least * costs.core_s[batch]))
-    last = _law(service, bound_s / (least * smallest_s))[rest - 1]
-    return np.asarray(whole ** np.minimum(full, min(k, _DENSE)) * np.where(full < k, last, 1.0))
+    speeds = (1.0,) if system.drift is None else system.drift.factor
+    found = np.zeros(full.shape)
+    for speed in speeds:  # each is the speed for an equal share of the queries
+        whole = _law(service, bound_s / (speed * least * costs.core_s[batch]))
+        last = _law(service, bound_s / (speed * least * smallest_s))[rest - 1]
+        found += whole ** np.minimum(full, min(k, _DENSE)) * np.where(full < k, last, 1.0)
+    return found / len(speeds)
 
 
 def far_without_wait(scenario: Scenario, costs: Costs, bound_s: float) -> Array:

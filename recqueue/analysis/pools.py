@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from recqueue.analysis import fusion
+from recqueue.analysis.drifting import drifting
 from recqueue.analysis.scope import check_dispatch
 from recqueue.errors import InputError
 from recqueue.profiles.contention import Contention
@@ -20,7 +21,7 @@ from recqueue.queueing.forkjoin import LEVEL_WEIGHTS, LEVELS, Response, response
 from recqueue.queueing.split_queries import SplitQueries
 from recqueue.serving.policy import Policy
 from recqueue.serving.scenario import Scenario
-from recqueue.serving.system import Accelerator
+from recqueue.serving.system import Accelerator, System
 from recqueue.workload.arrivals import index_of_dispersion
 
 KINDS = 192
@@ -382,12 +383,39 @@ def near_part(
     else:
         near, batch = p[: policy.offload_threshold], min(policy.batch_size, len(p) - 1)
         queries = split(near, batch, costs.core_s, system.service.cv, system.service.noise, smallest=smallest)
-    load = qps * share * queries.work_mean_s
     contention = contention_of(scenario, policy, costs)
     if smallest is not None and contention is not system.contention:
         others = [contention_of(scenario, replace(policy, batch_size=b), costs) for b in range(smallest, batch)]
         contention = min((contention, *others), key=lambda c: float(c.factor_at(system.cores)))
-    all_busy = float(contention.factor_at(system.cores))
+    # A share of a renewal stream picked at random: its SCV moves towards 1.
+    thinned = 1 + share * (index_of_dispersion(scenario.arrivals, qps) - 1)
+    drift = system.drift
+
+    def at(speed: float, own: float) -> Response:
+        """Starts among services ``speed`` times as long, of queries whose own are ``own`` times as long."""
+        return _started(
+            system, contention, qps * share, queries, (speed, own),
+            horizon_s=horizon_s if drift is None else np.inf, gap_scv=thinned,
+        )  # fmt: skip
+
+    if drift is None:
+        return [(share, at(1.0, 1.0))]
+    utilization = qps * share * queries.work_mean_s * float(contention.factor_at(system.cores)) / system.cores
+    return [(share * p, started) for p, started in drifting(at, drift, utilization)]
+
+
+def _started(
+    system: System,
+    contention: Contention,
+    rate: float,
+    queries: SplitQueries,
+    factors: tuple[float, float],
+    *,
+    horizon_s: float,
+    gap_scv: float,
+) -> Response:
+    """Response of queries on the cores: starts among services longer by a factor, own services longer by another."""
+    all_busy, load = float(contention.factor_at(system.cores)), rate * queries.work_mean_s * factors[0]
     waiting, peakedness = all_busy, 0.0
     if load * all_busy < system.cores and len(contention.busy) > 1:
         waiting, _ = contention_factors(load, contention, system.cores)
@@ -396,16 +424,14 @@ def near_part(
         together = float(queries.probability @ x**2) / queries.mean_sub_requests
         nearest_all_busy = max if all_busy >= 1 else min
         waiting = nearest_all_busy(waiting, float(contention.factor_at(min(together, system.cores))))
-    # A share of a renewal stream picked at random: its SCV moves towards 1.
-    thinned = 1 + share * (index_of_dispersion(scenario.arrivals, qps) - 1)
-    slowed = queries if waiting == 1 else queries.scaled(waiting)
-    started = response(
-        qps * share, slowed, system.cores, horizon_s=horizon_s, gap_scv=thinned, wakeup_s=system.wakeup_s
-    )
+    slow = waiting * factors[0]
+    slowed = queries if slow == 1 else queries.scaled(slow)
+    started = response(rate, slowed, system.cores, horizon_s=horizon_s, gap_scv=gap_scv, wakeup_s=system.wakeup_s)
+    own = queries if factors[1] == 1 else queries.scaled(factors[1])
     if peakedness:
         spread = contention_spread(load, contention, system.cores, peakedness, started.positions)
-        started = replace(started, queries=queries, slowdown=spread)
-    return [(share, started)]
+        return replace(started, queries=own, slowdown=spread)
+    return started if factors[0] == factors[1] else replace(started, queries=own.scaled(waiting))
 
 
 def far_part(

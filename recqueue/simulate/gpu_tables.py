@@ -160,6 +160,7 @@ def _check(scenario: Scenario) -> Policy:
         raise InputError("simulate_many: hyperexponential gaps; the GPU draws gamma gaps; use recqueue.simulate")
     for what, value in (
         ("server.wakeup", system.wakeup_s),
+        ("server.drift", system.drift),
         ("contention by batch size", system.contention.items),
         ("a given law of the service noise", system.service.noise or (device.service.noise if device else ())),
         ("accelerator.wakeup", device.wakeup_s if device else 0),

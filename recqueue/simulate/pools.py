@@ -11,7 +11,7 @@ from recqueue.serving.policy import Policy
 from recqueue.serving.system import Accelerator, System
 from recqueue.simulate.engine import FINISH, LAST_END, LAST_START, START, central_ring, central_sorted, launches
 from recqueue.simulate.event_loop import BUSY_S, HEAD, NUMBER, PULL, RANDOM, SHORTEST, idle_cores, run_cores
-from recqueue.simulate.streams import ServiceNoise, Streams
+from recqueue.simulate.streams import DriftPath, ServiceNoise, Streams
 
 PoolName = Literal["cpu", "accelerator"]
 _UNBOUNDED = np.iinfo(np.int64).max
@@ -95,9 +95,10 @@ def core_pool(
     service = np.concatenate(([0.0], system.service.seconds_at(np.arange(1, batch + 1)) + system.dispatch_overhead_s))
     contention = system.contention.of_batch(typical_items)
     slowdown = np.concatenate(([1.0], contention.factor_at(np.arange(1, system.cores + 1, dtype=float))))
-    noise = ServiceNoise(system.service.cv, streams.service_cpu, system.service.noise)
+    drift = None if system.drift is None else DriftPath(system.drift, streams.drift)
+    noise = ServiceNoise(system.service.cv, streams.service_cpu, system.service.noise, drift)
     if system.dispatch == "central" and np.all(slowdown == 1.0):
-        if system.service.cv == 0 and system.wakeup_s == 0 and mean_items >= _RING_FROM * batch:
+        if system.service.cv == 0 and system.wakeup_s == 0 and drift is None and mean_items >= _RING_FROM * batch:
             return _RingPool(system.cores, batch, service)
         return _SortedPool(system.cores, batch, service, noise, system.wakeup_s)
     return _EventPool(system, batch, service, slowdown, noise, streams.dispatch)
@@ -114,6 +115,11 @@ def _finished(
     return Finished(
         pool, query, arrival_s, items, sub_requests, out[START], out[LAST_START], out[LAST_END], out[FINISH]
     )
+
+
+def _came(noise: ServiceNoise, arrival_s: NDArray[np.float64], parts: NDArray[np.int64]) -> NDArray[np.float64] | None:
+    """When each sub-request came, where that matters."""
+    return None if noise.drift is None else np.repeat(arrival_s, parts)
 
 
 class _RingPool:
@@ -145,7 +151,7 @@ class _SortedPool:
         self, query: NDArray[np.int64], arrival_s: NDArray[np.float64], items: NDArray[np.int64], *, last: bool
     ) -> Finished:
         out, parts = np.empty((4, len(items))), -(-items // self.batch)
-        noise = self.noise.ahead(total := int(parts.sum()))
+        noise = self.noise.ahead(total := int(parts.sum()), _came(self.noise, arrival_s, parts))
         self.busy_s += central_sorted(
             arrival_s, items, self.batch, self.service_s, noise, self.wakeup_s, self.free, out
         )
@@ -202,7 +208,7 @@ class _EventPool:
             before,
             self.batch,
             self.service_s,
-            self.noise.ahead(self.unplaced),
+            self.noise.ahead(self.unplaced, _came(self.noise, arrival_s, new)),
             draws,
             self.slowdown,
             self.wakeup_s,

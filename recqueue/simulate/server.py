@@ -34,7 +34,7 @@ from recqueue.simulate.server_loop import (
     drop_waiting,
     run_live,
 )
-from recqueue.simulate.streams import ArrivalTimes, QueryItems, ServiceNoise, Streams
+from recqueue.simulate.streams import ArrivalTimes, DriftPath, QueryItems, ServiceNoise, Streams
 
 QUEUE = 1024
 """Most sub-requests that wait in the published engine."""
@@ -99,6 +99,7 @@ class LiveServer:
         near, far = system.service, system.accelerator.service if system.accelerator else system.service
         self._noise = ServiceNoise(near.cv, streams.service_cpu, near.noise)
         self._device_noise = ServiceNoise(far.cv, streams.service_accelerator, far.noise)
+        self._path = None if system.drift is None else DriftPath(system.drift, streams.drift)
         self._draw = streams.dispatch
         self._has_read = False
         self._room = {"central": 1, "prefetch": 1 + system.prefetch}.get(system.dispatch, np.iinfo(np.int64).max)
@@ -224,8 +225,18 @@ class LiveServer:
         s.counts[FULL] = 0
 
     def _run(self, until_s: float) -> int:
-        """Run once on the inputs at hand, renewed where they are used up."""
-        s, k = self._live, self._knobs
+        """Run once on the inputs at hand, renewed where they are used up; a drift goes on to its next factor."""
+        if self._path is None:
+            return self._step(until_s, self._knobs)
+        while True:
+            speed, end_s = self._path.now(self.now_s)
+            slowed = self._knobs._replace(service_s=speed * self._knobs.service_s)
+            why = self._step(min(until_s, end_s), slowed)
+            if why != PAUSED or self.now_s >= until_s:
+                return why
+
+    def _step(self, until_s: float, k: Knobs) -> int:
+        s = self._live
         if len(self._gap_s) == 0:
             modulated = self.scenario.arrivals.process in ("mmpp", "diurnal", "trace")
             count = _MODULATED_BLOCK if modulated else _BLOCK

@@ -14,6 +14,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from recqueue.errors import InputError
+from recqueue.profiles.drift import Drift
 from recqueue.workload.arrivals import Arrivals, stationary
 from recqueue.workload.sizes import QuerySizes
 
@@ -31,6 +32,7 @@ class Streams(NamedTuple):
     service_cpu: np.random.Generator
     service_accelerator: np.random.Generator
     dispatch: np.random.Generator
+    drift: np.random.Generator
 
 
 def spawn(seed: int, replications: int, first: int = 0) -> list[Streams]:
@@ -253,24 +255,79 @@ def _invert(
         items[i] = j
 
 
-class ServiceNoise:
-    """Factors of mean 1, drawn ahead and used in order: log-normal of a coefficient of variation, or out of ``law``."""
+class DriftPath:
+    """The factor of a :class:`~recqueue.profiles.Drift` over time, in its stationary law from time 0 on."""
 
-    def __init__(self, cv: float, rng: np.random.Generator, law: Sequence[float] = ()) -> None:
-        self.rng, self.factors, self.law = rng, np.empty(0), np.asarray(law)
+    def __init__(self, drift: Drift, rng: np.random.Generator) -> None:
+        self.drift, self.factors = drift, np.asarray(drift.factor)
+        self.holding, self.choice = rng.spawn(2)
+        self.ends, self.held = np.zeros(0), np.zeros(0)
+
+    def at(self, time_s: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Factors at times that ascend, none before the first of the last call."""
+        if len(time_s) == 0:
+            return np.empty(0)
+        self._draw_beyond(float(time_s[-1]))
+        k = np.searchsorted(self.ends, time_s, side="right")
+        found = self.held[k]
+        self.ends, self.held = self.ends[k[0] :], self.held[k[0] :]
+        return np.asarray(found)
+
+    def now(self, time_s: float) -> tuple[float, float]:
+        """Factor at a time, and until when it stays."""
+        self._draw_beyond(time_s)
+        k = int(np.searchsorted(self.ends, time_s, side="right"))
+        self.ends, self.held = self.ends[k:], self.held[k:]
+        return float(self.held[0]), float(self.ends[0])
+
+    def _draw_beyond(self, time_s: float) -> None:
+        last = float(self.ends[-1]) if len(self.ends) else 0.0
+        while last <= time_s:
+            count = int(1.1 * (time_s - last) / self.drift.lasting_s) + 64
+            ends = last + np.cumsum(self.holding.exponential(self.drift.lasting_s, count))
+            self.ends, last = np.concatenate((self.ends, ends)), float(ends[-1])
+            self.held = np.concatenate((self.held, self.factors[self.choice.integers(len(self.factors), size=count)]))
+
+
+class ServiceNoise:
+    """Factors of mean 1, drawn ahead and used in order: log-normal of a coefficient of variation, or out of ``law``.
+
+    With a ``drift`` they are multiplied by its factor at the time when each sub-request came, whose speed it keeps.
+    """
+
+    def __init__(
+        self, cv: float, rng: np.random.Generator, law: Sequence[float] = (), drift: DriftPath | None = None
+    ) -> None:
+        self.rng, self.factors, self.law, self.drift = rng, np.empty(0), np.asarray(law), drift
         self.variance_log = float(np.log1p(cv**2))
 
-    def ahead(self, count: int) -> NDArray[np.float64]:
-        """At least the next ``count`` factors; none at all when the coefficient of variation is 0."""
+    def ahead(self, count: int, came_s: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+        """At least the next ``count`` factors; none at all when all are 1.
+
+        ``came_s``: when the last of them came, as many as were not asked for before (with a drift only).
+        """
         missing = count - len(self.factors)
-        if len(self.law) and missing > 0:
-            self.factors = np.append(self.factors, self.law[self.rng.integers(len(self.law), size=missing)])
-        elif self.variance_log > 0 and missing > 0:
-            new = self.rng.standard_normal(missing)
-            new *= np.sqrt(self.variance_log)
-            new -= self.variance_log / 2
-            self.factors = np.append(self.factors, np.exp(new, out=new)) if len(self.factors) else np.exp(new, out=new)
+        if missing <= 0:
+            return self.factors
+        new = self._draw(missing)
+        if self.drift is not None:
+            if came_s is None or len(came_s) != missing:
+                raise ValueError(f"{missing} factors are missing, times {None if came_s is None else len(came_s)}")
+            speed = self.drift.at(came_s)
+            new = speed if new is None else new * speed
+        if new is not None:
+            self.factors = np.append(self.factors, new) if len(self.factors) else new
         return self.factors
+
+    def _draw(self, count: int) -> NDArray[np.float64] | None:
+        if len(self.law):
+            return np.asarray(self.law[self.rng.integers(len(self.law), size=count)])
+        if self.variance_log == 0:
+            return None
+        new = self.rng.standard_normal(count)
+        new *= np.sqrt(self.variance_log)
+        new -= self.variance_log / 2
+        return np.asarray(np.exp(new, out=new))
 
     def used(self, count: int) -> None:
         """Say how many of them are used up."""

@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import brentq
 
 from recqueue.analysis import evaluate
-from recqueue.profiles import Contention, LatencyCurve
+from recqueue.profiles import Contention, Drift, LatencyCurve
 from recqueue.serving import Accelerator, Policy, Scenario, Sla, System
 from recqueue.simulate import offered_load, simulate
 from recqueue.workload import mlperf_sizes
@@ -24,6 +24,20 @@ CASES = {
     "rare slow services": (
         replace(PLAIN, service=replace(CURVE, noise=tuple((FACTORS / FACTORS.mean()).tolist()))),
         Policy(64),
+    ),
+    "drift, quicker than the queue": (
+        replace(PLAIN, drift=Drift(factor=(0.8, 0.9, 1.1, 1.2), lasting_s=0.01)),
+        Policy(64),
+    ),
+    "drift, slower than the queue": (replace(PLAIN, drift=Drift(factor=(0.85, 1.0, 1.15), lasting_s=0.4)), Policy(64)),
+    "drift and contention": (
+        replace(
+            PLAIN,
+            drift=Drift(factor=(0.9, 1.0, 1.0, 1.1), lasting_s=0.1),
+            contention=Contention(busy=(1, 16), factor=(1.0, 1.4)),
+            wakeup_s=5e-5,
+        ),
+        Policy(256),
     ),
     "contention of large batches": (
         replace(PLAIN, contention=Contention(busy=(1, 16), factor=(1.0, 1.5), items=(16, 1024), strength=(0.2, 1.0))),

@@ -15,6 +15,7 @@ from recqueue.io import load_scenario
 from recqueue.optimize.baselines import normal_form
 from recqueue.optimize.memory import memory_of
 from recqueue.optimize.search import lattice, search
+from recqueue.profiles import Drift
 from recqueue.serving import Accelerator, Policy, Power
 from recqueue.simulate import offered_load
 from recqueue.workload import sizes_from_pmf
@@ -54,6 +55,17 @@ def test_nor_with_fusion(seed):
     grid, found = lattice(s, costs), search(s, costs, exact=True)
     assert grid.size == s.sizes.max_items * (s.sizes.max_items + 1) * s.system.accelerator.max_fused_queries
     assert_nothing_is_better(s, costs, grid, found)
+
+
+@pytest.mark.parametrize("seed", [3, 5, 12, 17, 21])
+def test_nor_where_the_speed_drifts(seed):
+    s = random_scenario(seed)
+    steady, drift = Costs.of(s), Drift(factor=(0.85, 1.0, 1.15), lasting_s=0.2)
+    drifting = replace(s, system=replace(s.system, drift=drift))
+    costs = Costs.of(drifting)
+    found = search(drifting, costs, exact=True)
+    assert_nothing_is_better(drifting, costs, lattice(drifting, costs), found)
+    assert found.qps <= search(s, steady, exact=True).qps * (1 + EQUAL)
 
 
 @pytest.mark.parametrize("seed", [1, 6, 9])
