@@ -48,6 +48,7 @@ bench: $(VENV)/.installed-bench
 results: $(VENV)/.installed-test
 	$(BIN)/python -m studies.accuracy --formula-only
 	$(BIN)/python -m studies.contention
+	$(BIN)/python -m studies.drift
 	$(BIN)/python -m studies.coverage
 	$(BIN)/python -m studies.robustness --scenarios 10000 --fresh
 	$(BIN)/python -m studies.approximations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Literal
 
@@ -142,7 +142,7 @@ def evaluate(
             else:
                 dispersion = index_of_dispersion(scenario.arrivals, rate)
                 error, cautions = expected_error(scenario, parts, max(cpu, accelerator), dispersion)
-            cautions = (*cautions, *_jumps(parts, ranks, latency))
+            cautions = (*cautions, *_jumps(parts, ranks, latency), *_drift(scenario, policy, rate, costs, latency))
             if latency[f"p{sla.percentile:g}"] <= sla.latency_s:
                 cautions = (*cautions, *_late_when_quiet(scenario, policy, costs, min(cpu_limit, accelerator_limit)))
     stable = status == "ok"
@@ -159,6 +159,20 @@ def evaluate(
         stable=stable,
         error=error,
         notes=(*(str(w.message) for w in caught), *cautions),
+    )
+
+
+def _drift(scenario: Scenario, policy: Policy, qps: float, costs: Costs, latency: Mapping[str, float]) -> Iterator[str]:
+    """A note on what the drift of the cores' speed counts for."""
+    drift, name = scenario.system.drift, f"p{scenario.sla.percentile:g}"
+    if drift is None or drift.variance == 0:
+        return
+    steady = replace(scenario, system=replace(scenario.system, drift=None))
+    at = evaluate(replace(steady, policy=policy), qps=qps, costs=costs, brief=True).latency_s[name]
+    yield (
+        f"the speed of the cores drifts (standard deviation {100 * drift.variance**0.5:.2g} %, for "
+        f"{drift.lasting_s * 1e3:.3g} ms at a time): that is {latency[name] / at - 1:+.1%} of {name}, which would be "
+        f"{at * 1e3:.3g} ms at a steady speed"
     )
 
 

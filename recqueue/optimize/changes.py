@@ -124,6 +124,11 @@ def without_wakeup(scenario: Scenario) -> Scenario:
     return replace(scenario, system=replace(system, wakeup_s=0.0, accelerator=device))
 
 
+def without_drift(scenario: Scenario) -> Scenario:
+    """Cores that keep their mean speed, as on a machine without other guests."""
+    return replace(scenario, system=replace(scenario.system, drift=None))
+
+
 def without_host_slowdown(scenario: Scenario) -> Scenario:
     """Launches that busy cores do not slow, as from a core kept for them."""
     return _with_device(scenario, replace(_device(scenario), host_slowdown=0.0))
@@ -174,6 +179,8 @@ def improvements(scenario: Scenario) -> tuple[Change, ...]:
         found.append(("dispatch_overhead=0", "no dispatch overhead", dispatch_overhead(scenario, 0.0)))
     if system.wakeup_s > 0 or (device is not None and device.wakeup_s > 0):
         found.append(("wakeup=0", "no wake-up (workers that poll)", without_wakeup(scenario)))
+    if system.drift is not None and system.drift.variance > 0:
+        found.append(("drift=0", "cores that keep their speed (no other guests)", without_drift(scenario)))
     if device is not None and device.host_slowdown > 0:
         found.append(("host_slowdown=0", "launches not slowed by cores", without_host_slowdown(scenario)))
     return tuple(Change(name=name, text=text, scenario=changed) for name, text, changed in found)

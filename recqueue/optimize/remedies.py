@@ -11,7 +11,7 @@ import numpy as np
 
 from recqueue.analysis import evaluate
 from recqueue.analysis.evaluate import largest_rate, on_time
-from recqueue.analysis.pools import Costs, loads, mixture
+from recqueue.analysis.pools import Costs, far_part, loads, near_part
 from recqueue.errors import InputError, OutOfValidityError, OutsideMeasuredRangeWarning, UnstableQueueError
 from recqueue.optimize import changes
 from recqueue.optimize.promising import best_share, fits, light_qps
@@ -485,12 +485,12 @@ def _own_work(scenario: Scenario, policy: Policy, costs: Costs, light: float) ->
     p, k, bound = scenario.sizes.pmf, scenario.system.cores, scenario.sla.latency_s
     threshold = policy.offload_threshold or len(p)
     try:
-        parts = mixture(scenario, policy, light, costs)
+        pools = [part(scenario, policy, light, costs) for part in (near_part, far_part)]
     except (UnstableQueueError, OutOfValidityError):
-        parts = []
-    late = [share * (1 - float(response.cdf(bound))) for share, response in parts]
+        pools = [[], []]
+    near_late, far_late = (sum(w * (1 - float(r.cdf(bound))) for w, r in parts) for parts in pools)
     near = float(p[:threshold].sum()) > 0
-    if policy.offload_threshold is not None and (not near or (len(late) == 2 and late[1] > late[0])):
+    if policy.offload_threshold is not None and (not near or far_late > near_late):
         n = len(p) - 1
         return "launch", f"a launch of the largest query, {n} items, takes {costs.accelerator_s[n] * 1e3:.4g} ms"
     local = int(np.flatnonzero(p[:threshold])[-1])

@@ -95,13 +95,13 @@ def search(
 ) -> Found:
     r"""Best policy of the lattice by formula, and a proof.
 
-    A climb (:mod:`recqueue.optimize.climb`) gives a first rate :math:`\lambda^*`. Every policy that differs and could
+    A climb (``recqueue.optimize.climb``) gives a first rate :math:`\lambda^*`. Every policy that differs and could
     be recommended above it is then refuted at :math:`\lambda = (1 + 2 \cdot 10^{-4}) \lambda^*`, or found to be
     better, when :math:`\lambda^*` rises. With :math:`\ell_n` and :math:`\ell_f` the shares of all queries that are
     late on the cores and on the accelerators, (B, T, F) is refuted by :math:`\ell_n(B, T) + \ell_f(T, F) > 1 - p`.
     Bounds from below spare most of the evaluations:
 
-    - without any wait, from the services alone (:func:`recqueue.analysis.in_time.near_without_wait`);
+    - without any wait, from the services alone (``recqueue.analysis.in_time.near_without_wait``);
     - :math:`\ell_f(T, F)` is the same for all B;
     - :math:`\ell_n` of less work: with a lower threshold, and for neighbouring batch sizes at once with no more
       sub-requests than the largest gives and none longer than with the smallest.

@@ -11,7 +11,7 @@ import numpy as np
 
 from recqueue.analysis import evaluate
 from recqueue.analysis.evaluate import CLOSEST_TO_SATURATION, largest_rate
-from recqueue.analysis.pools import Costs, loads, mixture
+from recqueue.analysis.pools import Costs, far_part, loads, near_part
 from recqueue.errors import InputError, OutOfValidityError, OutsideMeasuredRangeWarning, UnstableQueueError
 from recqueue.optimize import changes
 from recqueue.optimize.changes import Change
@@ -289,15 +289,18 @@ def _late(scenario: Scenario, policy: Policy, qps: float, costs: Costs) -> Mappi
     if qps == 0:
         return {}
     try:
-        parts = mixture(scenario, policy, qps, costs)
+        pools = {
+            "cpu": near_part(scenario, policy, qps, costs),
+            "accelerator": far_part(scenario, policy, qps, costs),
+        }
     except (UnstableQueueError, OutOfValidityError):
         return {}
-    pools = ("cpu", "accelerator") if len(parts) == 2 else ("cpu",) if policy.offload_threshold is None else ("all",)
-    late = [share * max(0.0, 1 - float(response.cdf(scenario.sla.latency_s))) for share, response in parts]
-    if pools == ("all",):  # the threshold sends either everything or nothing to the accelerator
-        everything = float(scenario.sizes.pmf[: policy.offload_threshold].sum()) == 0
-        pools = ("accelerator",) if everything else ("cpu",)
-    return {pool: share / sum(late) for pool, share in zip(pools, late, strict=True)} if sum(late) > 0 else {}
+    late = {
+        pool: sum(share * max(0.0, 1 - float(r.cdf(scenario.sla.latency_s))) for share, r in parts)
+        for pool, parts in pools.items()
+        if parts
+    }
+    return {pool: share / sum(late.values()) for pool, share in late.items()} if sum(late.values()) > 0 else {}
 
 
 def _circumstances(scenario: Scenario, base: _Base, rate: float, *, thorough: bool) -> Iterator[Circumstance]:

@@ -45,3 +45,8 @@ class Drift:
         object.__setattr__(self, "factor", tuple((factors / factors.mean()).tolist()))
         if not (np.isfinite(self.lasting_s) and self.lasting_s > 0):
             raise InputError(f"drift: a factor lasts {self.lasting_s} s; it must be a finite time above 0")
+
+    @property
+    def variance(self) -> float:
+        """Variance of the factor, whose mean is 1."""
+        return float(np.var(self.factor))

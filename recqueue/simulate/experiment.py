@@ -240,7 +240,8 @@ def relaxation_queries(scenario: Scenario, policy: Policy, qps: float) -> float:
 
     The first term is that of a heavily loaded queue with index of dispersion I of the arrivals, SCV :math:`c^2` of the
     query sizes and load :math:`\rho` (it is that of M/M/1 as :math:`\rho \to 1`), the second the arrivals during the
-    longest service and the relaxation time :math:`\tau` of a modulating chain.
+    longest service and the relaxation time :math:`\tau` of a modulating chain. Cores whose speed drifts with variance
+    :math:`v` for :math:`\tau` at a time add :math:`2 \lambda \tau v` to I, and their :math:`\tau` counts too.
     """
     load = max(offered_load(scenario, policy, qps))
     if load >= 1:
@@ -254,6 +255,9 @@ def relaxation_queries(scenario: Scenario, policy: Policy, qps: float) -> float:
     chain = 0.0
     if arrivals.process == "mmpp":
         chain = 1 / float(np.sort(-np.linalg.eigvals(generator(arrivals.switch_per_s)).real)[1])
+    if system.drift is not None:
+        dispersion += 2 * qps * system.drift.lasting_s * system.drift.variance
+        chain = max(chain, system.drift.lasting_s)
     return 2 * (dispersion + scenario.sizes.scv) / (1 - load) ** 2 + qps * (longest + chain)
 
 
