@@ -15,6 +15,8 @@ _REPLICATIONS = 8
 _MOST_STEPS = 24
 _FIRST_STEP = 0.0025
 _LARGEST_STEP = 0.02
+_GIVE_UP = 0.02
+"""Chance of passing below which a run is ended: the rate would be lowered in all but so many cases."""
 
 
 def at_rate(scenario: Scenario, policy: Policy, qps: float, *, seed: int) -> Verification:
@@ -49,9 +51,10 @@ def verify(
     """The largest rate, at or below the formula's, that the simulator confirms; and the run that confirms it.
 
     One run explores a rate and goes on until it is decided; when its interval lies within the bound, a second run with
-    fresh random numbers decides, so that the verdict is not picked among several looks. Where either fails or stays
-    undecided the rate is lowered, by 0.25 % at first, doubling up to 2 %. With less ``effort`` the runs are shorter by
-    that factor; the verdict errs no more often for it, but is undecided more often, which steps back further.
+    fresh random numbers decides, so that the verdict is not picked among several looks. Where either fails, stays
+    undecided or can hardly pass any more, the rate is lowered, by 0.25 % at first, doubling up to 2 %. With less
+    ``effort`` the runs are shorter by that factor; the verdict errs no more often for it, but is undecided more often,
+    which steps back further.
     """
     asked = replace(scenario, policy=policy)
     most = CLOSEST_TO_SATURATION / max(offered_load(scenario, policy, 1.0))
@@ -69,6 +72,7 @@ def verify(
             seed=seed * 1000 + look,
             until_decided=True,
             max_queries=round(effort * _MOST_QUERIES),
+            give_up=_GIVE_UP if steps_back < _MOST_STEPS else 0.0,
         )
         simulated += result.sub_requests or 0
         return result

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
-from scipy.signal import fftconvolve, lfilter
 
 from recqueue.errors import InputError, OutOfValidityError
 from recqueue.queueing.distribution import Distribution
@@ -88,6 +87,8 @@ def mxmk(arrival_rate: float, mean_service_s: float, servers: int, *, batch_pmf:
     >>> round(state.delay_probability, 4), round(state.wait.mean, 4)
     (0.3716, 0.3016)
     """
+    from scipy.signal import fftconvolve  # loads half of scipy
+
     pmf = batch_law(batch_pmf)
     require_positive("M^X/M/k", servers, arrival_rate=arrival_rate, mean_service_s=mean_service_s)
     jobs_rate = arrival_rate * float(pmf @ np.arange(len(pmf)))
@@ -120,6 +121,8 @@ def mxmk(arrival_rate: float, mean_service_s: float, servers: int, *, batch_pmf:
 
 def number_in_system(batch_pmf: Array, load: float, servers: int) -> tuple[Array, float]:
     """P(n in system), n = 0, 1, ..., and the ratio by which it goes on after the last; ``load``: batches x service."""
+    from scipy.signal import lfilter  # loads half of scipy
+
     above = 1 - np.cumsum(batch_pmf)[:-1]  # P(X > i), i = 0..n-1
     above = np.maximum(above, 0.0)
     ratio = _decay(above, load / servers)

@@ -7,7 +7,6 @@ from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import fftconvolve
 
 from recqueue.errors import InputError
 from recqueue.queueing.laws import Discrete, Grid, Law, PhaseType
@@ -187,6 +186,8 @@ def phase_type_sum(x: PhaseType, y: PhaseType) -> PhaseType:
 
 def _convolved(x: Law, y: Law, points: int) -> Grid:
     """Sum on a grid whose step grows with time: what happens up to t needs the laws up to t only."""
+    from scipy.signal import fftconvolve  # loads half of scipy
+
     if x.scale_s < y.scale_s:
         x, y = y, x  # x is taken uniform within a cell, y exact: the wider law is the smoother one
     step = min(y.scale_s, 16 * x.low_s(0.05), 16 * y.low_s(0.05)) * 16 / points

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import fftconvolve
 
 from recqueue.queueing.laws import ErlangMixture
 
@@ -24,6 +23,8 @@ def from_stage_tail(above: Array, rate: float, ratio: float) -> ErlangMixture:
 
 def added_stages(x: ErlangMixture, y: ErlangMixture) -> ErlangMixture | None:
     """Sum of independent mixtures of one rate; None when that takes more than two million stages."""
+    from scipy.signal import fftconvolve  # loads half of scipy
+
     parts: list[Array] = []
     for part in (x, y):
         more = int(np.ceil(37 / -np.log(part.ratio))) if part.ratio > 0 else 0

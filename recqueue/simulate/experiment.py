@@ -16,7 +16,7 @@ from recqueue.serving.policy import Policy
 from recqueue.serving.scenario import Scenario
 from recqueue.simulate.execution import Crew
 from recqueue.simulate.replication import Run, run_once, typical_batch
-from recqueue.simulate.statistics import Estimate, Growth, estimates, growth, mser5
+from recqueue.simulate.statistics import Estimate, Growth, chance_below, estimates, growth, mser5
 from recqueue.simulate.streams import spawn
 from recqueue.workload.arrivals import generator, index_of_dispersion
 from recqueue.workload.sizes import items_together
@@ -51,6 +51,8 @@ class Plan:
         Relative half-width of the interval at which to stop.
     until_decided : bool
         Whether to stop as soon as the verdict on the SLA is decided.
+    give_up : float
+        Chance of a "pass" below which to stop undecided.
     """
 
     counted: int
@@ -58,10 +60,16 @@ class Plan:
     stages: tuple[int, ...]
     half_width: float | None = None
     until_decided: bool = False
+    give_up: float = 0.0
 
     def confidence(self, look: int) -> float:
         """Of the interval at a look, from 1 on: :data:`ERROR` is shared out in proportion to the replications."""
         return 1 - ERROR * self.stages[look - 1] / sum(self.stages)
+
+    def hopeless(self, own: Estimate, bound: float, look: int) -> bool:
+        """Whether the chance that a later look finds the interval of a look below the bound is too small."""
+        looks = [(count, self.confidence(j)) for j, count in enumerate(self.stages, start=1)][look - 1 :]
+        return self.give_up > 0 and chance_below(own, bound, looks) < self.give_up
 
 
 def simulate(
@@ -76,6 +84,7 @@ def simulate(
     half_width: float | None = None,
     until_decided: bool = False,
     max_queries: int | None = None,
+    give_up: float = 0.0,
 ) -> Performance:
     r"""Simulate a scenario under its policy; every latency comes with a 95 % confidence interval.
 
@@ -112,6 +121,10 @@ def simulate(
     max_queries : int, optional
         Counted queries at which to stop whatever is known; 32 times ``queries`` by default. Only with ``half_width`` or
         ``until_decided``.
+    give_up : float
+        With ``until_decided``: stop undecided as soon as the chance that a later look finds the whole interval within
+        the bound falls below this, as in 0.02, for who would lower the rate anyway unless the verdict is "pass". It
+        cannot make a wrong "pass" likelier.
 
     Returns
     -------
@@ -133,7 +146,7 @@ def simulate(
     """
     policy, rate = question(scenario, qps)
     check_options(queries, replications, seed, workers, executor, max_queries)
-    plan = _plan(scenario, policy, rate, queries, replications, half_width, until_decided, max_queries)
+    plan = _plan(scenario, policy, rate, queries, replications, half_width, until_decided, max_queries, give_up)
     runs: dict[int, Run] = {}
     with Crew[Run](executor, workers) as crew:
         for look, target in enumerate(plan.stages, start=1):
@@ -208,6 +221,7 @@ def _plan(
     half_width: float | None,
     until_decided: bool,
     max_queries: int | None,
+    give_up: float,
 ) -> Plan:
     """Length and number of replications at each look."""
     sequential = half_width is not None or until_decided
@@ -217,6 +231,8 @@ def _plan(
         raise InputError(
             f"simulate: max_queries {max_queries} without half_width or until_decided; give one, or queries"
         )
+    if not 0 <= give_up < 1 or (give_up > 0 and not until_decided):
+        raise InputError(f"simulate: give_up {give_up}; it must lie between 0 and 1, and needs until_decided")
     most = MOST_GROWTH * queries if max_queries is None else max_queries
     if sequential and most < queries:
         raise InputError(f"simulate: max_queries {most} is below queries ({queries}), those of the first look")
@@ -230,7 +246,14 @@ def _plan(
         while (more := min(2 * stages[-1], most // each)) > stages[-1]:
             stages.append(more)
     warm_up = math.ceil(SETTLING_TIMES * min(settling, each / SETTLING_TIMES))
-    return Plan(counted=each, warm_up=warm_up, stages=tuple(stages), half_width=half_width, until_decided=until_decided)
+    return Plan(
+        counted=each,
+        warm_up=warm_up,
+        stages=tuple(stages),
+        half_width=half_width,
+        until_decided=until_decided,
+        give_up=give_up,
+    )
 
 
 def relaxation_queries(scenario: Scenario, policy: Policy, qps: float) -> float:
@@ -327,6 +350,7 @@ def summarize(
             "decided, would do"
         )
     done = (meets is not None or not plan.until_decided) and own.half_width <= (plan.half_width or math.inf)
+    done = done or plan.hopeless(own, sla.latency_s, look)
     needed = _needed(own, sla.latency_s, counted, meets, plan)
     if needed is not None and stable:
         needed = max(needed, SETTLING_TIMES * settling * len(runs))

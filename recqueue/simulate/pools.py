@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,6 +122,11 @@ def _came(noise: ServiceNoise, arrival_s: NDArray[np.float64], parts: NDArray[np
     return None if noise.drift is None else np.repeat(arrival_s, parts)
 
 
+def _behind(first: NDArray[Any], then: NDArray[Any]) -> NDArray[Any]:
+    """Both in one; without a copy when the first is empty."""
+    return np.concatenate((first, then)) if len(first) else then
+
+
 class _RingPool:
     """Central queue, no contention, no noise, queries that are split."""
 
@@ -190,10 +195,9 @@ class _EventPool:
         self, query: NDArray[np.int64], arrival_s: NDArray[np.float64], items: NDArray[np.int64], *, last: bool
     ) -> Finished:
         before, new = len(self.unfinished), -(-items // self.batch)
-        q, a, n, parts = (
-            np.concatenate(pair) for pair in zip(self.waiting, (query, arrival_s, items, new), strict=True)
-        )
-        out = np.concatenate((self.out, np.full((4, len(items)), np.inf)), axis=1)
+        q, a, n, parts = (_behind(*pair) for pair in zip(self.waiting, (query, arrival_s, items, new), strict=True))
+        out = np.empty((4, before + len(items)))
+        out[:, :before], out[START, before:] = self.out, np.inf  # the loop writes the other rows of the new ones
         unfinished = np.concatenate((self.unfinished, new))
         last_core = np.concatenate((self.last_core, np.empty(len(items), np.int64)))
         total = int(new.sum())
@@ -258,7 +262,7 @@ class AcceleratorPool:
         ``host_busy`` is the share of the host's cores that are busy meanwhile.
         """
         slow = 1 + self.device.host_slowdown * host_busy
-        q, a, n = (np.concatenate(pair) for pair in zip(self.waiting, (query, arrival_s, items), strict=True))
+        q, a, n = (_behind(*pair) for pair in zip(self.waiting, (query, arrival_s, items), strict=True))
         out, device = np.empty((4, len(q))), self.device
         done, count, busy_s = launches(
             a,

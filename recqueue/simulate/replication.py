@@ -138,18 +138,18 @@ def run_blocks(
     for first in range(0, queries, block):
         count = min(block, queries - first)
         last = first + count == queries
-        query, arrival, items = np.arange(first, first + count), arrivals.take(count), sizes_stream.take(count)
+        arrival, items = arrivals.take(count), sizes_stream.take(count)
         total_items += int(items.sum())
         if device is None:
-            hand_over(cores.serve(query, arrival, items, last=last))
+            hand_over(cores.serve(np.arange(first, first + count), arrival, items, last=last))
             continue
-        there = items >= threshold
-        offloaded += int(there.sum())
+        far = items >= threshold
+        there, here = np.flatnonzero(far), np.flatnonzero(~far)
+        offloaded += len(there)
         offloaded_items += int(items[there].sum())
-        here = ~there
-        near = cores.serve(query[here], arrival[here], items[here], last=last)
+        near = cores.serve(first + here, arrival[here], items[here], last=last)
         busy = min(cores.busy_s / (system.cores * float(arrival[-1])), 1.0) if arrival[-1] > 0 else 0.0
-        hand_over(device.serve(query[there], arrival[there], items[there], last=last, host_busy=busy))
+        hand_over(device.serve(first + there, arrival[there], items[there], last=last, host_busy=busy))
         hand_over(near)
     return Totals(
         span_s=span_s,
@@ -176,8 +176,8 @@ def run_once(
 
     def visit(f: Finished) -> None:
         latency[f.query] = f.latency_s
-        counted = f.query >= warm_up
-        parts[:] += [x[counted].sum() for x in (f.wait_s, f.service_s, f.straggler_s)]
+        counted = np.searchsorted(f.query, warm_up)
+        parts[:] += [x[counted:].sum() for x in (f.wait_s, f.service_s, f.straggler_s)]
 
     t = run_blocks(scenario, policy, qps, queries + warm_up, streams, visit)
     device = scenario.system.accelerator

@@ -5,13 +5,16 @@ Plain numbers in, plain numbers out: rows are replications, columns are queries 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
+
+from recqueue.simulate.ordered import by_row, pooled
 
 Trend = Literal["stable", "backlogged", "overloaded"]
 
@@ -105,14 +108,44 @@ def estimates(
     ----------
     :cite:t:`asmussen2007stochastic`, chapter III, for sectioning; the logarithmic scale is recqueue's own choice.
     """
-    ranks = list(percentiles.values())
-    values = np.array([rows.mean(), *np.percentile(rows, ranks)])
-    each = np.vstack((rows.mean(axis=1), np.percentile(rows, ranks, axis=1)))
+    ranks, ordered = list(percentiles.values()), np.sort(rows, axis=1)
+    values = np.array([rows.mean(), *(pooled(ordered, rank) for rank in ranks)])
+    each = np.vstack((rows.mean(axis=1), *(by_row(ordered, rank) for rank in ranks)))
     replications = len(rows)
     error = np.log(each).std(axis=1, ddof=1) / np.sqrt(replications)
     factor = np.exp(stdtrit(replications - 1, (1 + confidence) / 2) * error)
     triples = np.column_stack((values, values / factor, values * factor)).tolist()
     return {name: Estimate(*triple) for name, triple in zip(["mean", *percentiles], triples, strict=True)}
+
+
+def chance_below(own: Estimate, bound: float, looks: Sequence[tuple[int, float]]) -> float:
+    r"""Chance that a later look finds the whole interval below a bound, given the interval of one look.
+
+    With d the logarithm of the value over the bound, s its standard error and :math:`f = R / R'` the share of the
+    replications of a later look that are there, the value of that look is predicted as
+    :math:`d + s \sqrt{1 - f}\, t_{R-1}`, whatever the truth is, and its standard error as :math:`s \sqrt f`. The
+    chances of the looks are added, which is no less than the chance of any.
+
+    Parameters
+    ----------
+    own : Estimate
+        The value and its interval.
+    bound : float
+        The value that the interval must not exceed.
+    looks : sequence of (int, float)
+        Replications and confidence of the look that was made, and of each that can follow.
+    """
+    (replications, confidence), *later = looks
+    error = math.log(own.high / own.value) / stdtrit(replications - 1, (1 + confidence) / 2)
+    away = math.log(own.value / bound)
+    if error == 0:
+        return 1.0 if away <= 0 else 0.0
+    total = 0.0
+    for count, confidence in later:
+        share = replications / count
+        needed = stdtrit(count - 1, (1 + confidence) / 2) * error * math.sqrt(share)
+        total += float(stdtr(replications - 1, -(away + needed) / (error * math.sqrt(1 - share))))
+    return min(total, 1.0)
 
 
 def student_interval(

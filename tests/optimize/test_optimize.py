@@ -59,8 +59,9 @@ def capacity_stand_in(monkeypatch, capacity):
 def performance_by(keeps, log=None):
     """A ``simulate`` whose ``meets_sla`` is ``keeps(scenario, qps)``, with an interval that says the same."""
 
-    def simulate(scenario, *, qps, queries, replications, seed, until_decided, max_queries):
+    def simulate(scenario, *, qps, queries, replications, seed, until_decided, max_queries, give_up=0.0):
         assert until_decided
+        assert give_up <= 0.02
         assert max_queries > queries
         meets = keeps(scenario, qps)
         if log is not None:

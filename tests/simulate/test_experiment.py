@@ -277,6 +277,23 @@ def test_runs_until_the_verdict_is_decided_or_the_cap_is_reached():
     assert never.experiment.confidence == pytest.approx(1 - 0.05 * last / (before + last))
 
 
+def test_a_run_that_can_hardly_pass_is_given_up_and_no_pass_is_lost():
+    s = scenario()
+    rate = at_load(s, 0.7)
+    p95 = simulate(s, qps=rate, queries=640_000, seed=9).latency_s["p95"]
+    ends = []
+    for seed in range(6):
+        for factor in (1.05, 1.0, 0.97):
+            whole, cut = (decide(s, rate, factor * p95, seed=seed, give_up=chance) for chance in (0.0, 0.02))
+            assert cut.queries <= whole.queries
+            assert cut.verdict in (whole.verdict, "undecided")
+            if whole.verdict == "pass":  # lost in 2 % of runs; in none of these
+                assert cut == whole
+            ends.append((factor, whole.verdict, cut.queries / whole.queries))
+    assert sum(verdict == "pass" for _, verdict, _ in ends) >= 2
+    assert np.mean([share for factor, _, share in ends if factor < 1]) < 0.75
+
+
 def test_runs_until_the_interval_is_narrow():
     s = scenario()
     rate = at_load(s, 0.7)
@@ -404,6 +421,8 @@ def test_interval_of_a_difference_holds_the_truth():
         ({"executor": 4}, "executor 4; give a concurrent.futures.Executor, or None for threads"),
         ({"max_queries": 10_000}, "max_queries 10000 without half_width or until_decided"),
         ({"until_decided": True, "max_queries": 1000}, r"max_queries 1000 is below queries \(8000\)"),
+        ({"give_up": 0.02}, "give_up 0.02; it must lie between 0 and 1, and needs until_decided"),
+        ({"until_decided": True, "give_up": 1}, "give_up 1; it must lie between 0 and 1"),
         ({"queries": 8000.5}, "queries 8000.5; it must be a whole number"),
         ({"replications": True}, "replications True; it must be a whole number"),
         ({"seed": "a"}, "seed 'a'; it must be a whole number"),

@@ -6,7 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, t
 
-from recqueue.simulate.statistics import SQUARE_ROOT_GROWTH, TREND_LEVEL, estimates, growth, mser5, student_interval
+from recqueue.simulate.ordered import by_row, pooled
+from recqueue.simulate.statistics import (
+    SQUARE_ROOT_GROWTH,
+    TREND_LEVEL,
+    Estimate,
+    chance_below,
+    estimates,
+    growth,
+    mser5,
+    student_interval,
+)
 
 
 def autoregressive(rng, rows, n, phi=0.9):
@@ -50,6 +60,46 @@ def test_estimates_by_hand():
     factor = np.exp(t.ppf(0.95, 2) * spread)
     assert (found["p50"].low, found["p50"].high) == pytest.approx((3.5 / factor, 3.5 * factor))
     assert found["p50"].half_width == pytest.approx((factor - 1 / factor) / 2)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 2), (2, 1), (3, 7), (8, 100), (40, 333)])
+def test_percentiles_of_sorted_rows_are_those_of_numpy(rows, columns):
+    rng = np.random.default_rng(rows * columns)
+    apart = rng.exponential(size=(rows, columns)) * np.exp(rng.normal(size=(rows, 1)))  # rows that hardly overlap
+    for x in (apart, rng.integers(1, 5, size=(rows, columns)).astype(float)):
+        for rank in (0, 33.3, 50, 95, 99, 99.9, 100):
+            assert pooled(np.sort(x, axis=1), rank) == np.percentile(x, rank)
+            assert np.array_equal(by_row(np.sort(x, axis=1), rank), np.percentile(x, rank, axis=1))
+
+
+def test_the_chance_that_a_later_look_passes():
+    """Replications are normal about a truth that may be anything: what is predicted happens as often."""
+    rng, looks, experiments = np.random.default_rng(3), [(8, 0.99), (16, 0.98), (32, 0.97)], 40_000
+    values = rng.uniform(-3, 3, size=(experiments, 1)) + rng.standard_normal((experiments, 32))
+    later = np.zeros(experiments, dtype=bool)
+    for count, confidence in looks:
+        mean, error = values[:, :count].mean(axis=1), values[:, :count].std(axis=1, ddof=1) / np.sqrt(count)
+        half = t.ppf((1 + confidence) / 2, count - 1) * error
+        if count == 8:
+            first, open_ = (mean, half), np.abs(mean) < half
+        else:
+            later |= mean + half <= 0
+    said = np.array(
+        [
+            chance_below(Estimate(np.exp(m), np.exp(m - h), np.exp(m + h)), 1.0, looks) if o else np.nan
+            for m, h, o in zip(*first, open_, strict=True)
+        ]
+    )
+    for low, high in ((0, 0.02), (0.02, 0.1), (0.1, 0.4), (0.4, 0.8)):
+        some = (said >= low) & (said < high)
+        assert some.sum() > 500
+        happened = later[some].mean()
+        chance = 3 * np.sqrt(max(high, 0.01) / some.sum())  # of the sample
+        # the chances of two looks were added, of which often both pass: predictions may be too high, never too low
+        assert said[some].mean() / 2.5 - chance < happened < said[some].mean() + chance
+    sure, spread = Estimate(1.0, 0.9, 1.1), Estimate(2.0, 2.0, 2.0)
+    assert chance_below(sure, 1.0, looks[-1:]) == 0.0  # no look is left
+    assert [chance_below(spread, bound, looks) for bound in (1.0, 2.0)] == [0.0, 1.0]  # no randomness at all
 
 
 def test_student_interval_by_hand():
