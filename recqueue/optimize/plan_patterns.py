@@ -18,13 +18,14 @@ from __future__ import annotations
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from recqueue.optimize.plan_instance import Floats, Instance, Ints, Solved, objective
+from recqueue.optimize.plan_instance import Floats, Instance, Solved, objective
 from recqueue.optimize.plan_milp import solve_program
+from recqueue.optimize.plan_pool import Columns, Pool
 
 _ROUNDS = 60
 _NODES = 4000
@@ -32,35 +33,15 @@ _NODES = 4000
 _LEAST_TOLERANCE = 1e-6
 """Of the cheapest machines of one model; a tenth of the gap otherwise."""
 _ITERATIONS = 60
+_FIRST_BUDGET = 1e-3
+"""Share of the bound by which a choice may exceed it that is looked for at first."""
+_BUDGETS = 10
 _SMOOTHING = 0.5
 """Prices are this much those of the best bound, the rest those of the last linear program, which jump about."""
 _SHORT = 1e-6
 """Machines missing that are not rounding."""
 _PROGRAM_S = 4.0
 """Seconds for the program in whole numbers of one hour, at least."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Sorted:
-    """Columns by model, smallest machine first, as the compiled search wants them."""
-
-    instance: Instance
-    order: Ints
-    start: Ints
-
-    @staticmethod
-    def of(instance: Instance) -> _Sorted:
-        order = np.lexsort((instance.qps, instance.model))
-        bounds = np.arange(len(instance.demand_qps) + 1)
-        return _Sorted(instance, order, np.searchsorted(instance.model[order], bounds))
-
-    def arguments(self, demand: Floats, need: Floats) -> tuple[Any, ...]:
-        i = self.instance
-        return (
-            self.start, np.ascontiguousarray(i.qps[self.order], dtype=float), i.weight[self.order].astype(float),
-            i.machine[self.order].astype(np.int64), np.ascontiguousarray(demand), np.ascontiguousarray(need), i.spare,
-            i.domains or 0,
-        )  # fmt: skip
 
 
 def solve_by_patterns(
@@ -77,7 +58,8 @@ def solve_by_patterns(
     time_limit_s : float
         Seconds after which hours that are not yet close enough stay as they are.
     programs : bool
-        Solve hours that patterns leave too far from their bound as one program each; for few models.
+        For few models: where the first choice is too far from its bound, list all patterns that could be in a better
+        one (``plan_exact``); if they are too many and column generation does not help, solve the hour as one program.
     workers : int, optional
         Threads; as many as there are cores by default.
 
@@ -88,7 +70,7 @@ def solve_by_patterns(
     """
     started = time.perf_counter()
     demands, which, times = np.unique(instance.demand_qps, axis=1, return_inverse=True, return_counts=True)
-    columns = _Sorted.of(instance)
+    columns = Columns.of(instance)
     hours = [_Hour(columns, demands[:, k], gap) for k in range(demands.shape[1])]
     deadline = started + time_limit_s
     with ThreadPoolExecutor(workers) as pool:
@@ -99,11 +81,15 @@ def solve_by_patterns(
             whole = float(times @ np.array([h.value for h in hours]))
             close = np.isfinite(whole) and excess.sum() <= gap * whole
             worst = [k for k in np.argsort(-excess) if excess[k] > 0]
+            few = [k for k in worst if programs and not hours[k].listed]
             open_ = [k for k in worst if not hours[k].refined]
             last = [k for k in worst if programs and not hours[k].programmed]
-            if close or any(h.infeasible for h in hours) or time.perf_counter() > deadline or not (open_ or last):
+            ended = any(h.infeasible for h in hours) or time.perf_counter() > deadline
+            if close or ended or not (few or open_ or last):
                 break
-            if open_:
+            if few:
+                list(pool.map(lambda k: hours[k].list_all(), few[:threads]))
+            elif open_:
                 list(pool.map(lambda k: hours[k].refine(deadline), open_[:threads]))
             else:
                 list(pool.map(lambda k: hours[k].program(deadline), last[:threads]))
@@ -115,7 +101,8 @@ def solve_by_patterns(
         bound=bound,
         seconds=time.perf_counter() - started,
         method=f"patterns for each model and prices of machines, {len(hours)} hours that differ, "
-        f"{sum(h.refined for h in hours)} by column generation, {sum(h.programmed for h in hours)} as programs (HiGHS)",
+        f"{sum(h.exact for h in hours)} by listing all that could be better, {sum(h.refined for h in hours)} by column "
+        f"generation, {sum(h.programmed for h in hours)} as programs (HiGHS)",
         worth=np.asarray(np.array([h.prices for h in hours]).T @ times),
     )
     if any(h.infeasible for h in hours):
@@ -132,7 +119,7 @@ def solve_by_patterns(
 class _Hour:
     """One hour: the best choice and the best bound known."""
 
-    def __init__(self, columns: _Sorted, demand: Floats, gap: float) -> None:
+    def __init__(self, columns: Columns, demand: Floats, gap: float) -> None:
         need = demand * (1 + columns.instance.margin)
         self._columns, self._given, self._gap = columns, columns.arguments(demand, need), gap
         self._tolerance = max(gap / 10, _LEAST_TOLERANCE)
@@ -140,7 +127,7 @@ class _Hour:
         self.prices = np.zeros(len(self._stock))
         self.best = np.zeros(len(columns.order), np.int64)
         self.value, self.bound = np.inf, -np.inf
-        self.refined = self.programmed = self.infeasible = False
+        self.listed = self.exact = self.refined = self.programmed = self.infeasible = False
         self._demand = demand
 
     def begin(self) -> None:
@@ -153,11 +140,33 @@ class _Hour:
         )
         self.infeasible = bool(np.isinf(self.bound))
 
+    def list_all(self) -> None:
+        """The best choice of all, within budgets beyond the bound that double; unless there are too many to list."""
+        from recqueue.optimize.plan_exact import TooManyError, cheapest_within
+
+        self.listed = True
+        bound, budget = self.bound, _FIRST_BUDGET * abs(self.bound)
+        for _ in range(_BUDGETS):
+            known = self.value - bound
+            try:
+                bound, counts = cheapest_within(
+                    self._given, self.prices, self._stock, min(budget, known), tolerance=self._tolerance, nodes=_NODES
+                )
+            except TooManyError:
+                return
+            if counts is not None:
+                self.value, self.best = float(self._given[2] @ counts), counts
+            if counts is not None or budget >= known:  # nothing else costs less
+                self.exact, self.bound = np.isfinite(self.value), max(self.bound, self.value)
+                return
+            self.bound = max(self.bound, bound + budget)
+            budget *= 2
+
     def refine(self, deadline: float) -> None:
         """Column generation, and the best choice among its patterns; where there is none, whether there can be any."""
         self.refined = True
         weight = self._given[2]
-        pool = _Pool(self._columns, self._stock, weight, 10 * float(weight.max()))
+        pool = Pool(self._columns, self._stock, weight, 10 * float(weight.max()))
         if np.isfinite(self.value):
             pool.add(self.best)
         self.bound, self.prices = self._generate(pool, weight, self.bound, self.prices, deadline)
@@ -166,7 +175,7 @@ class _Hour:
             self.value, self.best = total, whole
         if not np.isfinite(self.value):  # the fewest machines beyond the stock, patterns being mixed at will
             free = np.zeros(len(weight))
-            short = _Pool(self._columns, self._stock, free, 1.0)
+            short = Pool(self._columns, self._stock, free, 1.0)
             least, _ = self._generate(short, free, 0.0, np.ones(len(self._stock)), deadline)
             self.infeasible = least > _SHORT
 
@@ -181,7 +190,7 @@ class _Hour:
             self.value, self.best = found.value, found.counts[self._columns.order, 0]
 
     def _generate(
-        self, pool: _Pool, weight: Floats, bound: float, prices: Floats, deadline: float
+        self, pool: Pool, weight: Floats, bound: float, prices: Floats, deadline: float
     ) -> tuple[float, Floats]:
         """Patterns into the pool, until they are enough for the best bound; it, and the prices that give it."""
         from recqueue.optimize import plan_prices
@@ -203,83 +212,3 @@ class _Hour:
             plain = not new
             now = found if plain else _SMOOTHING * best + (1 - _SMOOTHING) * found
         return bound, best
-
-
-class _Pool:
-    """Patterns known of each model in one hour."""
-
-    def __init__(self, columns: _Sorted, stock: Ints, weight: Floats, dear: float) -> None:
-        self._columns, self._stock, self._dear = columns, stock, dear
-        self._known: list[set[bytes]] = [set() for _ in range(len(columns.start) - 1)]
-        self._weight = weight
-        self._kind = columns.instance.machine[columns.order]
-        self._patterns: list[tuple[int, Ints]] = []
-        self._weights: list[float] = []
-        self._uses: list[Ints] = []
-
-    def add(self, counts: Ints) -> int:
-        """Add the pattern of each model; how many are new."""
-        new = 0
-        for m, known in enumerate(self._known):
-            a, b = self._columns.start[m], self._columns.start[m + 1]
-            key = counts[a:b].tobytes()
-            if key in known:
-                continue
-            known.add(key)
-            new += 1
-            pattern = counts[a:b].copy()
-            self._patterns.append((m, pattern))
-            self._weights.append(float(self._weight[a:b] @ pattern))
-            self._uses.append(np.bincount(self._kind[a:b], pattern, minlength=len(self._stock)).astype(np.int64))
-        return new
-
-    def _arrays(self) -> tuple[Floats, Any, Any]:
-        """Weights, use of the stock, and the choice of one for each model."""
-        from scipy.sparse import csr_array
-
-        count = len(self._patterns)
-        model = np.array([m for m, _ in self._patterns])
-        one = csr_array((np.ones(count), (model, np.arange(count))), shape=(len(self._known), count))
-        return np.array(self._weights), np.array(self._uses).T, one
-
-    def relaxation(self) -> tuple[float, Floats]:
-        """Value of the linear program over these patterns, and the prices of machines.
-
-        Where the stock does not suffice for these patterns, more of it can be had at a price.
-        """
-        from scipy import optimize
-        from scipy.sparse import csr_array, hstack
-
-        weight, use, one = self._arrays()
-        types = len(self._stock)
-        dear = np.full(types, self._dear)
-        linprog: Any = optimize.linprog  # its stubs do not know sparse matrices
-        found = linprog(
-            np.concatenate((weight, dear)),
-            A_ub=hstack([csr_array(use), -csr_array(np.eye(types))]),
-            b_ub=self._stock,
-            A_eq=hstack([one, csr_array((one.shape[0], types))]),
-            b_eq=np.ones(one.shape[0]),
-            bounds=(0, None),
-        )
-        return float(found.fun), np.maximum(-np.asarray(found.ineqlin.marginals), 0.0)
-
-    def whole(self, gap: float, time_limit_s: float) -> Ints | None:
-        """Best choice of one pattern for each model within the stock."""
-        from scipy.optimize import Bounds, LinearConstraint, milp
-
-        weight, use, one = self._arrays()
-        found = milp(
-            weight / weight.max(),
-            constraints=[LinearConstraint(one, 1, 1), LinearConstraint(use, -np.inf, self._stock)],
-            bounds=Bounds(0, 1),
-            integrality=np.ones(len(weight), np.int64),
-            options={"mip_rel_gap": gap, "time_limit": time_limit_s},
-        )
-        if found.x is None:
-            return None
-        counts = np.zeros(len(self._weight), np.int64)
-        for j in np.flatnonzero(found.x > 0.5):
-            m, p = self._patterns[j]
-            counts[self._columns.start[m] : self._columns.start[m + 1]] = p
-        return counts

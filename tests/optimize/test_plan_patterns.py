@@ -6,10 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from recqueue.optimize import plan_exact
 from recqueue.optimize.plan_instance import Instance, survives
 from recqueue.optimize.plan_kernel import one_model
 from recqueue.optimize.plan_milp import solve_program
 from recqueue.optimize.plan_patterns import solve_by_patterns
+from recqueue.optimize.plan_pool import Columns
 
 TOLERANCE = 1e-9
 
@@ -108,6 +110,70 @@ def test_agrees_with_the_mixed_integer_program(changes):
     # a dozen models leave a gap that hundreds do not
     assert found.gap <= 0.02
     assert np.any(asked.on_of_type(exact.counts) == asked.stock[:, None])  # the stock matters
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"domains": 3, "stock": np.array([26, 8, 3])}, {"spare": False}, {"stock": np.array([60, 20, 9])}],
+    ids=["spare", "domains", "demand", "plenty"],
+)
+def test_few_models_are_solved_to_the_end_by_listing_what_could_be_better(changes):
+    rng = np.random.default_rng(5)
+    for _ in range(3):
+        few = instance(rng)
+        some = few.model < 5
+        made = {"stock": np.array([18, 6, 2]), "margin": few.margin[:5], "demand_qps": few.demand_qps[:5]}
+        cut = {name: getattr(few, name)[some] for name in ("qps", "machine", "model", "weight")}
+        asked = replace(few, **{**made, **cut, **changes})
+        found = solve_by_patterns(asked, gap=1e-9, time_limit_s=20, programs=True)
+        exact = solve_program(asked, gap=1e-9, time_limit_s=20)
+        assert found.status == exact.status
+        if exact.counts is None:
+            continue
+        assert survives(asked, found.counts).all()
+        assert np.all(asked.on_of_type(found.counts) <= asked.stock[:, None])
+        assert found.value == pytest.approx(exact.value, rel=1e-9)
+        assert found.gap <= 1e-9
+        assert "0 by column generation, 0 as programs" in found.method
+
+
+def test_the_patterns_of_a_budget_are_all_there_are():
+    rng = np.random.default_rng(11)
+    for spare, domains in ((False, 0), (True, 0), (True, 3)):
+        mu = np.sort(rng.uniform(1, 5, 3))
+        price, stock, demand, need = mu * rng.uniform(0.7, 1.3, 3), np.array([6, 5, 4]), 6.0, 6.6
+        one = Instance(
+            qps=mu, machine=np.arange(3), model=np.zeros(3, np.int64), weight=price, own_weight=np.zeros(3),
+            stock=stock, demand_qps=np.array([[demand]]), margin=np.array([0.1]), spare=spare, domains=domains or None,
+        )  # fmt: skip
+        good = [x for x in map(np.array, np.ndindex(*(stock + 1))) if survives(one, x[:, None])[0, 0]]
+        least = [x for x in good if not any(np.all(y <= x) and np.any(y < x) for y in good)]
+        costs = sorted(float(price @ x) for x in least)
+        limit = costs[len(costs) // 2] + 1e-9
+        rows = np.zeros((100, 3), np.int64)
+        count = plan_exact.patterns(mu, price, np.arange(3), stock, demand, need, spare, domains, limit, rows)
+        assert {tuple(x) for x in rows[:count]} == {tuple(x) for x in least if price @ x <= limit}
+        assert count == sum(c <= limit for c in costs) >= 2
+        assert plan_exact.patterns(mu, price, np.arange(3), stock, demand, need, spare, domains, limit, rows[:1]) == -1
+
+
+def test_too_many_to_list_is_said_and_left_to_the_program(monkeypatch):
+    asked = instance(np.random.default_rng(1), stock=np.array([60, 22, 7]))
+    columns = Columns.of(asked)
+    given = columns.arguments(asked.demand_qps[:, 0], 1.05 * asked.demand_qps[:, 0])
+    for name, what in (
+        ("MOST_PATTERNS", "patterns of a model"),
+        ("MOST_LABELS", "choices"),
+        ("MOST_STATES", "numbers"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(plan_exact, name, 1)
+            with pytest.raises(plan_exact.TooManyError, match=what):
+                plan_exact.cheapest_within(given, np.zeros(3), asked.stock, 1e3, tolerance=1e-6, nodes=1000)
+    monkeypatch.setattr(plan_exact, "MOST_PATTERNS", 1)
+    found = solve_by_patterns(asked, gap=1e-3, time_limit_s=20, programs=True)
+    assert found.gap <= 1e-3
+    assert "0 by listing" in found.method
 
 
 def test_too_few_machines_are_proven_to_be():
