@@ -13,7 +13,6 @@ from recqueue.serving import Policy, Scenario
 if TYPE_CHECKING:
     from recqueue.optimize import Infeasibility, Sensitivity
 
-DEPTHS = ("none", "quick", "thorough")
 _POOLS = {"cpu": "cores", "accelerator": "accelerator"}
 
 

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
-from recqueue.analysis import evaluate
 from recqueue.analysis.evaluate import largest_rate, on_time
-from recqueue.analysis.pools import Costs, far_part, loads, near_part
-from recqueue.errors import InputError, OutOfValidityError, OutsideMeasuredRangeWarning, UnstableQueueError
+from recqueue.analysis.pools import Costs
+from recqueue.errors import InputError, OutsideMeasuredRangeWarning
 from recqueue.optimize import changes
 from recqueue.optimize.promising import best_share, fits, light_qps
+from recqueue.optimize.remedy_axes import FARTHEST, PRECISION, Axis, axes_of, rounded, step
+from recqueue.optimize.remedy_cause import Cause, cause_of
 from recqueue.serving import Policy, Scenario
-
-Cause = Literal["memory", "service", "stragglers", "launch", "cpu", "accelerator", "waiting"]
-
-PRECISION = 1e-3
-"""Relative, of the nearest value along a continuous axis; it is rounded to the side where the promise is kept."""
-_FARTHEST = 64.0
-"""Most that a machine or a bound is changed by."""
-_SATURATED = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,13 +146,13 @@ def remedies_for(
         if carries > 0 and (scenario.qps is None or carries >= scenario.qps):
             return None
         question.start = best[0]
-        remedies = [question.remedy(axis) for axis in _axes(scenario)]
+        remedies = [question.remedy(axis) for axis in axes_of(scenario)]
         # The policy that could promise the least latency comes closest; where none could, the one that carries most.
         likely, in_time = question.closest(scenario)
         least = next(r.policy for r in remedies if r.name == "sla_latency_s")
         closest = least or best[0] or likely
         share = question.share(scenario, closest)
-        cause, reason, latency_s = _cause(scenario, closest, question.costs(scenario), margin)
+        cause, reason, latency_s = cause_of(scenario, closest, question.costs(scenario), margin)
         remedies.append(_lower_percentile(scenario, *max((closest, share), (likely, in_time), key=lambda x: x[1])))
         if keep_policy and alternative is not None and alternative[0] is not None:
             remedies.append(_other_policy(scenario.qps, *alternative))
@@ -181,88 +172,6 @@ def remedies_for(
         on_time=share,
         remedies=tuple(remedies),
     )
-
-
-@dataclass(frozen=True)
-class _Axis:
-    """One quantity that may be changed: the scenario at each value, and in which direction it helps."""
-
-    name: str
-    current: float
-    farthest: float
-    whole: bool
-    at: Callable[[float], Scenario]
-    text: Callable[[float], str]
-    beyond: str
-
-
-def _axes(scenario: Scenario) -> list[_Axis]:
-    """Quantities that can be changed, but for the percentile and the demand, which need no search."""
-    system, sla, device = scenario.system, scenario.sla, scenario.system.accelerator
-    percentile = f"p{sla.percentile:g}"
-    axes = [
-        _Axis(
-            "sla_latency_s",
-            sla.latency_s,
-            sla.latency_s * _FARTHEST,
-            False,
-            lambda x: changes.sla_latency(scenario, x),
-            lambda x: f"promise {percentile} <= {x * 1e3:.5g} ms instead of {sla.latency_s * 1e3:.5g} ms",
-            f"no latency bound up to {sla.latency_s * _FARTHEST:.4g} s would do",
-        ),
-        _Axis(
-            "cores",
-            system.cores,
-            int(system.cores * _FARTHEST),
-            True,
-            lambda x: changes.cores(scenario, int(x)),
-            lambda x: f"{x:.0f} cores instead of {system.cores}",
-            f"not even {system.cores * _FARTHEST:.0f} cores would do",
-        ),
-        _Axis(
-            "cpu_speed",
-            1.0,
-            _FARTHEST,
-            False,
-            lambda x: changes.cpu_speed(scenario, x),
-            lambda x: f"cores {x:.4g} times as fast",
-            f"not even cores {_FARTHEST:.0f} times as fast would do",
-        ),
-    ]
-    if device is not None:
-        axes += [
-            _Axis(
-                "accelerators",
-                device.count,
-                int(device.count * _FARTHEST),
-                True,
-                lambda x: changes.accelerators(scenario, int(x)),
-                lambda x: f"{x:.0f} accelerators instead of {device.count}",
-                f"not even {device.count * _FARTHEST:.0f} accelerators would do",
-            ),
-            _Axis(
-                "accelerator_speed",
-                1.0,
-                _FARTHEST,
-                False,
-                lambda x: changes.accelerator_speed(scenario, x),
-                lambda x: f"an accelerator {x:.4g} times as fast",
-                f"not even an accelerator {_FARTHEST:.0f} times as fast would do",
-            ),
-        ]
-    largest = scenario.sizes.max_items
-    axes.append(
-        _Axis(
-            "largest_query_items",
-            largest,
-            1,
-            True,
-            lambda x: changes.largest_query(scenario, int(x)),
-            lambda x: f"queries of at most {x:.0f} items instead of {largest} (larger ones cut to that)",
-            "not even queries of 1 item would do",
-        )
-    )
-    return axes
 
 
 class _Question:
@@ -316,7 +225,7 @@ class _Question:
         best = search(replace(s, policy=None, qps=None), self.costs(s))
         return best.policy if best.qps > 0 and best.qps >= (self.qps or 0.0) else None
 
-    def remedy(self, axis: _Axis) -> Remedy:
+    def remedy(self, axis: Axis) -> Remedy:
         """Nearest value of an axis: by bisection for one policy, then with any other that does better there."""
         current = axis.current
         (value, bad), policy = self._bracket(axis)
@@ -332,14 +241,14 @@ class _Question:
             )
         while True:
             value, bad = self._bisect(axis, policy, value, bad)
-            before = _step(axis, value)
+            before = step(axis, value)
             better = None if before is None else self.keeps(axis.at(before)) or self.found(axis.at(before))
             if before is None or better is None:
                 break
             value, policy, bad = before, better, current
-        outwards = _rounded(axis, value)
-        rounded = axis.at(outwards)
-        if self.share(rounded, _fitting(policy, rounded) or policy) >= rounded.sla.percentile / 100:
+        outwards = rounded(axis, value)
+        outer = axis.at(outwards)
+        if self.share(outer, _fitting(policy, outer) or policy) >= outer.sla.percentile / 100:
             value = outwards
         return Remedy(
             name=axis.name,
@@ -351,13 +260,13 @@ class _Question:
             extrapolated=self.measured and self._asks_beyond(axis.at(value)),
         )
 
-    def _bracket(self, axis: _Axis) -> tuple[tuple[float, float], Policy | None]:
+    def _bracket(self, axis: Axis) -> tuple[tuple[float, float], Policy | None]:
         """A value that will do, the last one that does not, and a policy; None when the farthest does not do."""
         up = axis.farthest > axis.current
         bad = axis.current
         if self.keeps(axis.at(axis.farthest)) is None:
             return (bad, bad), None
-        for factor in (1.1, 1.3, 2.0, 4.0, 8.0, 16.0, 32.0, _FARTHEST, np.inf):
+        for factor in (1.1, 1.3, 2.0, 4.0, 8.0, 16.0, 32.0, FARTHEST, np.inf):
             value = axis.current * factor if up else axis.current / factor
             value = min(value, axis.farthest) if up else max(value, axis.farthest)
             if axis.whole:
@@ -369,7 +278,7 @@ class _Question:
             bad = value
         return (bad, bad), None  # not reached: the farthest value does
 
-    def _bisect(self, axis: _Axis, policy: Policy, good: float, bad: float) -> tuple[float, float]:
+    def _bisect(self, axis: Axis, policy: Policy, good: float, bad: float) -> tuple[float, float]:
         """The nearest value that will do with one policy, and one a little nearer that does not."""
 
         def will_do(value: float) -> bool:
@@ -380,24 +289,6 @@ class _Question:
             middle = float((good + bad) // 2) if axis.whole else float(np.sqrt(good * bad))
             good, bad = (middle, bad) if will_do(middle) else (good, middle)
         return good, bad
-
-
-def _step(axis: _Axis, value: float) -> float | None:
-    """The next value towards the current one; None where that is the current one."""
-    up = axis.farthest > axis.current
-    if axis.whole:
-        value = value - 1 if up else value + 1
-    else:
-        value = value * (1 - PRECISION) if up else value * (1 + PRECISION)
-    return value if (value > axis.current if up else value < axis.current) else None
-
-
-def _rounded(axis: _Axis, value: float) -> float:
-    """The value with four digits, rounded away from the current one, so that what is printed will do."""
-    if axis.whole:
-        return value
-    unit = 10.0 ** (np.floor(np.log10(value)) - 3)
-    return float(np.round(np.ceil(value / unit * (1 - 1e-12)) * unit, 12))
 
 
 def _lower_percentile(scenario: Scenario, policy: Policy, share: float) -> Remedy:
@@ -444,68 +335,6 @@ def _less_demand(scenario: Scenario, demand: float, policy: Policy | None, carri
         policy=policy if found else None,
         extrapolated=False,
     )
-
-
-def _percentile(scenario: Scenario, policy: Policy, qps: float) -> float:
-    """Percentile of the SLA; infinite where a pool is saturated or too near for the formulas."""
-    try:
-        found = evaluate(replace(scenario, policy=policy), qps=qps)
-    except OutOfValidityError:
-        return np.inf
-    return found.latency_s[f"p{scenario.sla.percentile:g}"]
-
-
-def _cause(scenario: Scenario, policy: Policy, costs: Costs, margin: float) -> tuple[Cause, str, float]:
-    """What binds with a policy, the sentence that says so, and the percentile at the demand or with almost no load."""
-    sla, system = scenario.sla, scenario.system
-    if not fits(scenario, policy):
-        return "memory", f"the tables of {scenario.model} do not fit into the memory of what serves the queries", np.inf
-    light = light_qps(scenario, policy, costs)
-    rate = light if scenario.qps is None else scenario.qps * margin
-    limits = loads(scenario, policy, costs).saturation_qps(scenario)
-    busier = int(limits[1] < limits[0])
-    use, pool = rate / limits[busier], (f"the {system.cores} cores", "the accelerator")[busier]
-    name: Cause = "accelerator" if busier else "cpu"
-    percentile, bound = f"p{sla.percentile:g}", f"{sla.latency_s * 1e3:.4g} ms"
-    latency_s = _percentile(scenario, policy, rate)
-    idle_s = latency_s if scenario.qps is None else _percentile(scenario, policy, light)
-    if idle_s > sla.latency_s:
-        cause, what = _own_work(scenario, policy, costs, light)
-        more = f"{(idle_s - sla.latency_s) * 1e3:.3g} ms ({idle_s / sla.latency_s - 1:.1%}) above the bound of {bound}"
-        return cause, f"{percentile} is {idle_s * 1e3:.4g} ms with almost no load, {more}: {what}", latency_s
-    late = "the queue grows without end" if not np.isfinite(latency_s) else f"{percentile} is {latency_s * 1e3:.4g} ms"
-    times = "" if margin == 1 else f", which must be {margin:.3f} times the demand since the simulator carries less"
-    at = f"at {rate:,.4g} queries/s {pool} would be at {use:.1%} of saturation ({limits[busier]:,.4g} queries/s)"
-    cause = name if use >= _SATURATED else "waiting"
-    return cause, f"{at} and {late}, bound {bound}; {idle_s * 1e3:.4g} ms with almost no load{times}", latency_s
-
-
-def _own_work(scenario: Scenario, policy: Policy, costs: Costs, light: float) -> tuple[Cause, str]:
-    """What takes longer than the bound although nobody waits."""
-    p, k, bound = scenario.sizes.pmf, scenario.system.cores, scenario.sla.latency_s
-    threshold = policy.offload_threshold or len(p)
-    try:
-        pools = [part(scenario, policy, light, costs) for part in (near_part, far_part)]
-    except (UnstableQueueError, OutOfValidityError):
-        pools = [[], []]
-    near_late, far_late = (sum(w * (1 - float(r.cdf(bound))) for w, r in parts) for parts in pools)
-    near = float(p[:threshold].sum()) > 0
-    if policy.offload_threshold is not None and (not near or far_late > near_late):
-        n = len(p) - 1
-        return "launch", f"a launch of the largest query, {n} items, takes {costs.accelerator_s[n] * 1e3:.4g} ms"
-    local = int(np.flatnonzero(p[:threshold])[-1])
-    n = min(local, int(np.searchsorted(np.cumsum(p), scenario.sla.percentile / 100 - 1e-12)))
-    batch = min(policy.batch_size, n)
-    full = (n - 1) // batch
-    whole, last = costs.core_s[batch], costs.core_s[n - full * batch]
-    own = max((full // k) * whole + last, -(-full // k) * whole)
-    which = "the largest query on the cores" if n == local else f"a query of the {scenario.sla.percentile:g} % quantile"
-    split = f"{which}, {n} items in {full + 1} sub-requests of at most {batch}"
-    quiet = _percentile(changes.noise(scenario, 0.0), policy, light)
-    what = f"{split}, takes {own * 1e3:.4g} ms on idle cores with no noise and no contention"
-    if quiet > bound:
-        return "service", what
-    return "stragglers", f"{what}; without noise p{scenario.sla.percentile:g} would be {quiet * 1e3:.4g} ms"
 
 
 def _fitting(policy: Policy | None, s: Scenario) -> Policy | None:

@@ -12,7 +12,7 @@ from recqueue.analysis.pools import Costs
 from recqueue.errors import InputError
 from recqueue.optimize import changes, optimize, remedies_for
 from recqueue.optimize.promising import Prospects, light_qps
-from recqueue.optimize.remedies import PRECISION
+from recqueue.optimize.remedy_axes import PRECISION
 from recqueue.optimize.search import lattice, search
 from recqueue.profiles import LatencyCurve
 from recqueue.serving import Accelerator, Policy, Scenario, Sla, System
