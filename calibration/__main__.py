@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     campaign.add_argument("--explore", action="store_true", help="few configurations and loads, to try it out")
     campaign.add_argument("--configurations", nargs="+", default=[], metavar="BATCH[/THRESHOLD/FUSED]",
                           help="only these, and no services")  # fmt: skip
+    campaign.add_argument("--rounds", type=int, help="how often each run is made (default 8)")
     campaign.add_argument("--table-scale", type=float, default=1.0, help="below 1 for tests; never fitted")
     for name, text in (
         ("live-fit", "campaign -> a scenario of each model with the parameters of the live server"),
@@ -109,12 +110,13 @@ def main(arguments: list[str] | None = None) -> int:
             print(measure_live(a.model, runs, a.out, workers=a.workers, device=a.device, graphs=a.graphs,
                                seconds=a.seconds, table_scale=a.table_scale))  # fmt: skip
         elif a.command == "campaign":
-            from calibration.campaign import Campaign, Configuration, run_campaign
+            from calibration.campaign import run_campaign
+            from calibration.plan import Campaign, Configuration
 
             chosen = tuple(map(Configuration.parse, a.configurations))
             run_campaign(a.out, Campaign(names=a.models, seconds=a.seconds, workers=a.workers, explore=a.explore,
                                          device=None if a.device == "none" else a.device, configurations=chosen,
-                                         table_scale=a.table_scale))  # fmt: skip
+                                         rounds=a.rounds, table_scale=a.table_scale))  # fmt: skip
         elif a.command in ("live-fit", "live-predict"):
             from calibration.predict import measured_models, predict_all, write_scenarios
 

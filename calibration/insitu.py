@@ -7,16 +7,16 @@ other, while the workers of the host serve sub-requests of their own at those le
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.records import add_records
+from calibration.records import Archive
 from calibration.rows import append_row
 from calibration.seen import busy_during, dispatch_gaps, launches, multipliers, wakeups
 from calibration.testbed import Load, Seen, Server
@@ -26,6 +26,8 @@ BATCHES = (64, 256, 16, 128, 25, 100, 700, 1, 400, 200, 4, 36, 8)
 """Batch sizes in the order in which they are needed."""
 LEVELS = (0.0, 0.35, 0.75, 1.0)
 """Load of the workers: 0 is one sub-request at a time, 1 is all of them waiting at once."""
+SERVICES = tuple((b, level) for b in BATCHES for level in LEVELS)
+"""Runs of single batch sizes."""
 TIMES = {0.0: 40, 0.35: 100, 0.75: 100, 1.0: 150}
 """Sub-requests of one batch size, by level; as many more or fewer as the time allows."""
 PAUSE = (0.2, 1.0)
@@ -34,7 +36,9 @@ FAR_ITEMS = (100, 200, 300, 500, 700)
 BUNCHES = (2, 4, 8, 16)
 BUNCH_ITEMS = (100, 300, 700)
 BUNCH_LEVELS = (0.0, 0.75)
-LAUNCHES, BUNCHED = 120, 30
+LAUNCHES = (*((level, 1) for level in LEVELS), *((level, q) for q in BUNCHES for level in BUNCH_LEVELS))
+"""Runs of launches: load of the workers beside them, queries that are sent together."""
+LAUNCHED, BUNCHED = 120, 30
 """Most launches of each number of items, alone and in each size of bunch."""
 NEIGHBOUR_ITEMS = 64
 """Items of the sub-requests that keep the host busy beside an accelerator; fewer than any of its queries."""
@@ -44,26 +48,42 @@ OVERHEAD_S = 0.15
 
 @dataclass
 class Notebook:
-    """Where rows and records of a model go; runs are numbered in the order in which they were made."""
+    """Where rows and records of a model go; runs are numbered in the order in which they were made.
+
+    ``round`` and ``share`` of the campaign done are set by whoever goes through it. ``began_s`` is when the latest run
+    began, in seconds since the notebook was opened.
+    """
 
     out: Path
     common: dict[str, Any]
     workers: int
     most: int
     number: int = -1
-    stolen_s: float = field(default_factory=lambda: steal_s())
+    round: int = -1
+    share: float = 1.0
+    began_s: float = 0.0
+    stolen_s: float = 0.0
+    opened: float = field(default_factory=monotonic)
 
-    def run(self, server: Server, load: Load) -> Seen:
-        """Serve a load as the next run, and keep its records."""
-        before = steal_s()
+    def __post_init__(self) -> None:
+        self.archive = Archive(self.out / f"records-{self.common['model']}.npz", self.workers, self.most)
+
+    def run(self, server: Server, load: Load, *, keep: float = 0.0) -> Seen:
+        """Serve a load as the next run; its sub-requests are kept up to this share of what an archive holds."""
+        before, self.began_s = steal_s(), monotonic() - self.opened
         seen = server.run(load)
         self.number, self.stolen_s = self.number + 1, steal_s() - before
-        add_records(self.out / f"records-{self.common['model']}.npz", self.number, seen, most=self.most)
+        self.archive.add(self.number, seen, share=keep)
         return seen
 
     def add(self, file: str, **values: Any) -> None:
         """Write a row about the latest run."""
-        append_row(self.out / file, {**self.common, "number": self.number, **values, "steal_s": self.stolen_s})
+        when = {"number": self.number, "round": self.round, "began_s": self.began_s}
+        append_row(self.out / file, {**self.common, **when, **values, "steal_s": self.stolen_s})
+
+    def write(self) -> None:
+        """Write the records of the runs since the last call."""
+        self.archive.write()
 
     def times(self, kind: str, times: NDArray[np.float64], *, items: int, level: float, queries: int = 1,
               busy: float = float("nan"), least: int = 4) -> None:  # fmt: skip
@@ -121,25 +141,23 @@ def beside(near_s: NDArray[np.float64], far_s: NDArray[np.float64], far_items: N
                 offload_threshold=NEIGHBOUR_ITEMS + 1, max_fused_queries=fused)  # fmt: skip
 
 
-def measure_services(server: Server, notes: Notebook, seconds: float) -> None:
-    """Service, wake-up and dispatch times of the workers, by batch size and level."""
-    rng, workers = np.random.default_rng(11), notes.workers
-    budget = Budget(seconds)
-    known = {b: server.ask(guess, b) for b in BATCHES}
-    for at, b in enumerate(BATCHES):
-        if budget.left < 0:
+def measure_services(server: Server, notes: Notebook, seconds: float, chosen: Sequence[int]) -> None:
+    """Service, wake-up and dispatch times of the workers in the chosen ones of ``SERVICES``."""
+    if not chosen:
+        return
+    rng, workers, budget = np.random.default_rng([11, *chosen]), notes.workers, Budget(seconds)
+    known = {b: server.ask(guess, b) for b in dict.fromkeys(SERVICES[i][0] for i in chosen)}
+    for at, i in enumerate(chosen):
+        b, level = SERVICES[i]
+        rest = [SERVICES[j] for j in chosen[at:]]
+        each = budget.left / len(rest) - OVERHEAD_S
+        scale = each / _takes(known[b], level, TIMES[level], workers)
+        count = workers + round(TIMES[level] * float(np.clip(scale, 0.15, 4)))
+        if budget.left < 0 and at:
             break
-        rest = BATCHES[at:]
-        left = (budget.left - OVERHEAD_S * len(LEVELS) * len(rest)) * known[b] / sum(known[c] for c in rest)
-        scale = left / sum(_takes(known[b], x, TIMES[x], workers) for x in LEVELS)
-        for level in LEVELS:
-            count = workers + round(TIMES[level] * float(np.clip(scale, 0.15, 4)))
-            if level > 0 and budget.left < _takes(known[b], level, count, workers):
-                continue
-            at_s = arrivals(rng, level, known[b], count, workers)
-            seen = notes.run(server, Load(arrival_s=at_s, items=np.full(count, b), batch_size=b))
-            times = services_row(notes, seen, b, level)
-            known[b] = float(np.median(times)) if level == 0 else known[b]
+        at_s = arrivals(rng, level, known[b], count, workers)
+        seen = notes.run(server, Load(arrival_s=at_s, items=np.full(count, b), batch_size=b), keep=1.0)
+        services_row(notes, seen, b, level)
 
 
 def _takes(service_s: float, level: float, count: int, workers: int) -> float:
@@ -160,27 +178,34 @@ def services_row(notes: Notebook, seen: Seen, items: int, level: float, kind: st
     return times
 
 
-def measure_drift(server: Server, notes: Notebook) -> None:
-    """The same short run of one batch size whenever called: whether the machine stays the same."""
-    service_s, count = server.ask(guess, NEIGHBOUR_ITEMS), 20 * notes.workers
-    at = arrivals(np.random.default_rng(5), 0.75, service_s, count, notes.workers)
-    seen = notes.run(server, Load(arrival_s=at, items=np.full(count, NEIGHBOUR_ITEMS), batch_size=NEIGHBOUR_ITEMS))
-    services_row(notes, seen, NEIGHBOUR_ITEMS, 0.75, "drift")
+class Canary:
+    """The same short run of one batch size on all workers whenever called: whether the machine stays the same."""
+
+    def __init__(self, server: Server, notes: Notebook) -> None:
+        self._server, self._notes = server, notes
+        count = 20 * notes.workers
+        at = arrivals(np.random.default_rng(5), 0.75, server.ask(guess, NEIGHBOUR_ITEMS), count, notes.workers)
+        self._load = Load(arrival_s=at, items=np.full(count, NEIGHBOUR_ITEMS), batch_size=NEIGHBOUR_ITEMS)
+
+    def run(self) -> None:
+        """Serve it."""
+        seen = self._notes.run(self._server, self._load, keep=1.0)
+        services_row(self._notes, seen, NEIGHBOUR_ITEMS, 0.75, "drift")
 
 
-def measure_launches(server: Server, notes: Notebook, seconds: float) -> None:
-    """Launch times by items, queries in a launch, and what the host's workers do meanwhile."""
-    rng, budget = np.random.default_rng(12), Budget(seconds)
+def measure_launches(server: Server, notes: Notebook, seconds: float, chosen: Sequence[int]) -> None:
+    """Launch times by items and queries in a launch, beside what the host's workers do, in the chosen ``LAUNCHES``."""
+    if not chosen:
+        return
+    rng, budget = np.random.default_rng([12, *chosen]), Budget(seconds)
     near = server.ask(guess, NEIGHBOUR_ITEMS)
-    plan = [(level, 1) for level in LEVELS] + [(level, q) for q in BUNCHES for level in BUNCH_LEVELS]
-    for at, (level, bunch) in enumerate(plan):
+    for at, i in enumerate(chosen):
+        level, bunch = LAUNCHES[i]
         sizes = FAR_ITEMS if bunch == 1 else BUNCH_ITEMS
         launch = {n: server.ask_device(guess_launch, n, bunch) for n in sizes}
         one_s = (1 + sum(PAUSE) / 2) * sum(launch.values())
-        part = budget.left / (len(plan) - at) - OVERHEAD_S
-        each = int(np.clip(part / one_s, 8, LAUNCHES if bunch == 1 else BUNCHED))
-        if at and budget.left < 8 * one_s:
-            break
+        part = budget.left / (len(chosen) - at) - OVERHEAD_S
+        each = int(np.clip(part / one_s, 8, LAUNCHED if bunch == 1 else BUNCHED))
         items = rng.permutation(np.repeat(sizes, each))
         guesses = np.array([launch[n] for n in items.tolist()])
         far_s = np.cumsum(guesses * (1 + rng.uniform(*PAUSE, len(items))))

@@ -11,7 +11,7 @@ import numpy as np
 from recqueue.analysis import max_rate
 from recqueue.serving import Policy, Scenario, Sla
 
-WAYS = ("formula", "replayed", "tracked", "own_speed")
+WAYS = ("still", "formula", "replayed", "own_speed")
 BOUNDS = (1.5, 2.0, 3.0)
 """Latency bounds, in medians of the measured p95 at half load: the promises that a planner might have to keep."""
 QUIET_STEAL, QUIET_LATENESS_S = 0.03, 3e-4
@@ -50,7 +50,7 @@ def parts(row: Row) -> dict[str, float]:
     return {
         "formula": p["formula"] / p["simulated"] - 1,
         "arrivals": p["simulated"] / p["replayed"] - 1,
-        "speed": p["replayed"] / p["own_speed"] - 1,
+        "drift": p["replayed"] / p["own_speed"] - 1,
         "rest": p["own_speed"] / float(row["p95_s"]) - 1,
     }
 

@@ -15,9 +15,9 @@ import torch
 from calibration.accelerator import HostPool, QueryLauncher
 from calibration.measure import OnCpu
 from calibration.network import Network, Pool
-from calibration.records import add_records
+from calibration.records import Archive
 from calibration.rows import append_row, write_manifest
-from calibration.seen import busy_share, interval_of_quantile, launches
+from calibration.seen import busy_share, interval_of, launches
 from calibration.testbed import Load, Seen, Server, serving
 from calibration.timing import Budget, keep_freed_memory
 from recqueue import models
@@ -104,7 +104,7 @@ def summary(run: Run, seen: Seen, workers: int) -> dict[str, Any]:
     """Row of a run, the first tenth of the queries left out; times in seconds."""
     first = len(seen.load.items) // 10
     latency = seen.latency_s[first:]
-    low, high = interval_of_quantile(latency, 0.95)
+    low, high = interval_of(latency, 0.95)
     service, window = seen.end_s - seen.start_s, (seen.load.arrival_s[first], seen.load.arrival_s[-1])
     full = seen.sub_items == run.batch_size
     far = launches(seen)
@@ -147,7 +147,7 @@ def measure_live(
     stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     common = {"run": stamp, "model": name, "workers": workers, "device": device or "", "graphs": int(graphs)}
     write_manifest(out, stamp, live=True, model=name, workers=workers, graphs=graphs, table_scale=table_scale)
-    path = out / "live.csv"
+    path, archive = out / "live.csv", Archive(out / f"live-{stamp}.npz", workers)
     with live_server(name, workers=workers, device=device, graphs=graphs, table_scale=table_scale) as server:
         for number, run in enumerate(runs):
             if budget.left < 1.2 * run.queries / run.qps:
@@ -155,5 +155,6 @@ def measure_live(
                 break
             seen = server.run(poisson_load(run, sizes))
             append_row(path, {**common, "number": number, **summary(run, seen, workers)})
-            add_records(out / f"live-{stamp}.npz", number, seen)
+            archive.add(number, seen)
+            archive.write()
     return path

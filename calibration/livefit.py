@@ -6,23 +6,24 @@ Services of the cores, over the records of single batch sizes and of the policie
 
 with :math:`\kappa` linear in the logarithm of b. The wake-up of a worker is the time from release to start and what
 its first service takes longer, c: its caches hold other things by then. Launches of n items in q queries:
-:math:`L(n) + (q - 1) f`, times :math:`1 + h` while all cores of the host are busy. Policies of the held-out half are
-not read here.
+:math:`L(n) + (q - 1) f`, times :math:`1 + h` while all cores of the host are busy. How the speed of the machine drifts
+is told by the fitting half and the canaries (:mod:`calibration.weather`). Policies of the held-out half are not read
+here.
 """
 
 from __future__ import annotations
 
-import csv
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.seen import busy_during
+from calibration.runs import Segment, rows_of, segments_of
+from calibration.weather import CALM, Stretch, Weather, weather
+from calibration.windows import WINDOW_S, Services
 from recqueue.errors import InputError
 
 NOISE_POINTS = 256
@@ -66,6 +67,8 @@ class LiveFit:
         Spread of launches of one kind, f, from sending to start of a launch on an idle accelerator, and h.
     error : float
         Median relative residual of the mean service of a kind.
+    weather : Weather
+        Drift of the machine.
     """
 
     model: str
@@ -84,6 +87,7 @@ class LiveFit:
     launch_woken_s: float = 0.0
     host_slowdown: float = 0.0
     error: float
+    weather: Weather = CALM
 
     def expected(self, items: NDArray[Any], busy: NDArray[Any], idle: NDArray[Any]) -> NDArray[np.float64]:
         """Mean seconds of services, by their items, the busy workers and whether theirs was idle."""
@@ -91,75 +95,61 @@ class LiveFit:
         return _Expected(knots, service, np.array(self.strength), self.cold_s, self.workers)(items, busy, idle)
 
 
-def rows_of(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV file.
-
-    Raises
-    ------
-    InputError
-        When there is no such file.
-    """
-    if not path.exists():
-        raise InputError(f"{path}: no such file; run python -m calibration campaign first")
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+def _may_be_fitted(segment: Segment) -> bool:
+    row = segment.row
+    if "split" in row:
+        return row["split"] == "fit"
+    return row["kind"] in {"service", "wakeup", "dispatch"}
 
 
-@dataclass(frozen=True, eq=False)
-class Services:
-    """Sub-requests of a run: seconds, items, whether the worker was idle, busy workers meanwhile, wait and gap."""
-
-    seconds: NDArray[np.float64]
-    items: NDArray[np.int64]
-    idle: NDArray[np.bool_]
-    busy: NDArray[np.float64]
-    wait_s: NDArray[np.float64]
-    gap_s: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, run: Mapping[str, NDArray[Any]]) -> Services:
-        """From the records of a run; the first of each worker is left out, as nobody knows what it did before."""
-        start, length = run["start_us"] / 1e6, run["service_us"] / 1e6
-        end, before = start + length, np.full(len(start), np.nan)
-        for worker in np.unique(run["worker"]):
-            mine = np.flatnonzero(run["worker"] == worker)
-            mine = mine[np.argsort(start[mine])]
-            before[mine[1:]] = end[mine[:-1]]
-        known = np.isfinite(before)
-        wait = run["wait_us"] / 1e6
-        return cls(
-            seconds=length[known],
-            items=run["items"][known].astype(np.int64),
-            idle=(start - wait > before)[known],
-            busy=busy_during(start, end, start, end)[known],
-            wait_s=wait[known],
-            gap_s=(start - before)[known],
-        )
-
-
-def fitting_runs(folder: Path, model: str) -> Iterator[Services]:
-    """Services of all runs of a model that may be fitted: single batch sizes, and policies of the fitting half."""
-    allowed = {r["number"] for r in rows_of(folder / "live.csv") if r["model"] == model and r["split"] == "fit"}
-    kinds = {"service", "wakeup", "dispatch"}
-    allowed |= {r["number"] for r in rows_of(folder / "services.csv") if r["model"] == model and r["kind"] in kinds}
-    path = folder / f"records-{model}.npz"
-    if not path.exists():
-        raise InputError(f"{path}: no such file; run python -m calibration campaign --models {model}")
-    with np.load(path) as archive:
-        by_run: dict[str, dict[str, NDArray[Any]]] = defaultdict(dict)
-        for name in archive.files:
-            number, _, column = name.partition("_")
-            if number in allowed and column in {"start_us", "service_us", "items", "worker", "wait_us"}:
-                by_run[number][column] = archive[name]
-    for number in sorted(by_run, key=int):
-        if len(by_run[number]["start_us"]):
-            yield Services.of(by_run[number])
+def _is_canary(segment: Segment) -> bool:
+    return segment.row.get("kind") == "drift"
 
 
 def fit(folder: Path, model: str) -> LiveFit:
-    """Fit a model of the campaign in ``folder``."""
-    runs = list(fitting_runs(folder, model))
-    workers = int(next(r["workers"] for r in rows_of(folder / "live.csv") if r["model"] == model))
+    """Fit a model of the campaign in ``folder``: first as if the machine were always the same, then how it drifts."""
+    segments = segments_of(folder, model)
+    fitted = _fit_services(folder, model, [s for s in segments if _may_be_fitted(s)])
+    policies = [s for s in segments if "split" in s.row and _may_be_fitted(s)]
+    mean = _mean_speed(fitted, policies)
+    fitted = replace(fitted, service_s=tuple(mean * s for s in fitted.service_s))
+    found = weather(list(_stretches(fitted, [*policies, *filter(_is_canary, segments)])))
+    return replace(fitted, weather=found, noise=_without_drift(fitted.noise, found, policies))
+
+
+def _mean_speed(fitted: LiveFit, policies: Sequence[Segment]) -> float:
+    """Speed of the machine under the policies, each policy and load counted once: S is to be its mean."""
+    speeds: dict[str, list[float]] = {}
+    for s in policies:
+        if s.windows is not None:
+            speeds.setdefault(s.kind, []).append(s.windows.speed(fitted.expected))
+    return float(np.mean([np.mean(v) for v in speeds.values()])) if speeds else 1.0
+
+
+def _stretches(fitted: LiveFit, segments: Iterable[Segment]) -> Iterator[Stretch]:
+    for s in segments:
+        if s.windows is not None:
+            expected = s.windows.expected(fitted.expected)
+            speed = np.divide(s.windows.seconds, expected, out=np.ones_like(expected), where=expected > 0)
+            yield Stretch(s.began_s, s.kind, speed, s.windows.count.astype(float))
+
+
+def _without_drift(noise: Sequence[float], found: Weather, policies: Sequence[Segment]) -> tuple[float, ...]:
+    """The law of a service drawn together by what the drift within a run, on average, adds to it."""
+    factors = np.array(noise)
+    lengths = [len(s.windows.seconds) * WINDOW_S for s in policies if s.windows is not None]
+    if not lengths or factors.var() == 0:
+        return tuple(noise)
+    left = max(factors.var() - np.mean([found.within_run(t) for t in lengths]), 0.1 * factors.var())
+    return tuple((1 + (factors - 1) * np.sqrt(left / factors.var())).tolist())
+
+
+def _fit_services(folder: Path, model: str, segments: Sequence[Segment]) -> LiveFit:
+    """All but the drift."""
+    runs = [s.services for s in segments if s.services is not None]
+    if not runs:
+        raise InputError(f"{folder}: no sub-requests of {model} that may be fitted")
+    workers = segments[0].workers
     items, idle, busy, mean_s, count = _kinds(runs)
     sizes = np.unique(items)
     knots = np.unique([sizes[np.argmin(np.abs(np.log(sizes / b)))] for b in KNOTS])
@@ -281,51 +271,3 @@ def _launches(rows: Rows, workers: int) -> dict[str, Any]:
         "launch_woken_s": float(np.median(woken)) if woken else 0.0,
         "host_slowdown": slow,
     }
-
-
-def scenario_text(fitted: LiveFit, source: str) -> str:
-    """A scenario file with these parameters in the words of the scenario format."""
-    f = fitted
-    strongest = max(f.strength)
-    lines = [
-        f"# {f.model} as a live server of {f.workers} workers served it. Measured; made by: {source}",
-        f"# Median residual of the mean service of a kind: {100 * f.error:.1f} %.",
-        "schema: 1",
-        f"model: {f.model}",
-        "service:",
-        "  cpu:",
-        f"    batch_size: {list(f.items)}",
-        f"    latency_ms: {_list(1e3 * s for s in f.service_s)}",
-        f"    noise: {_list(f.noise)}",
-    ]
-    if f.launch_items:
-        lines += [
-            "  accelerator:",
-            f"    batch_size: {[1, *f.launch_items]}   # fewer items than measured take no less time",
-            f"    latency_ms: {_list(1e3 * s for s in (f.launch_s[0], *f.launch_s))}",
-            f"    cv: {f.launch_cv:.4g}",
-        ]
-    lines += [
-        "server:",
-        "  cpu: live",
-        f"  cores: {f.workers}",
-        "  contention: none"
-        if strongest < 1e-3
-        else f"  contention: {{busy: [1, {f.workers}], factor: [1.0, {1 + strongest:.5g}], "
-        f"batch_size: [{SMALL}, {LARGE}], strength: {_list(s / strongest for s in f.strength)}}}",
-        f"  dispatch_overhead_us: {1e6 * f.dispatch_s:.4g}",
-        f"  wakeup_us: {1e6 * max(f.woken_s + f.cold_s - f.dispatch_s, 0):.4g}"
-        f"   # {1e6 * f.woken_s:.4g} until it starts, {1e6 * f.cold_s:.4g} of cold caches, less the dispatch",
-    ]
-    if f.launch_items:
-        lines += [
-            f"accelerator: {{device: live-accelerator, count: 1, max_fused_queries: 16, "
-            f"fused_query_us: {1e6 * f.fused_query_s:.4g}, wakeup_us: {1e6 * f.launch_woken_s:.4g}, "
-            f"host_slowdown: {f.host_slowdown:.4g}}}",
-        ]
-    lines += ["workload:", "  sizes: {distribution: mlperf}", "sla: medium"]
-    return "\n".join(lines) + "\n"
-
-
-def _list(values: Any) -> str:
-    return "[" + ", ".join(f"{v:.5g}" for v in values) + "]"

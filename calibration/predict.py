@@ -1,57 +1,88 @@
-"""Predictions for the runs of a live server, and what each miss is made of.
+"""Predictions for what a live server did, and what each miss is made of.
 
-Three predictions stand beside each measured run. The *formula* and the *simulator* know the rate and the policy; the
-*replay* sends the queries of that very run, at their arrival times and with their sizes, through the simulated server
-a few times. Their differences name the parts of a miss:
+Four predictions stand beside each measurement (the pooled segments of a policy at a load). Three know nothing but the
+rate and the policy: *still* is the formula for a machine whose speed stays the same, *formula* knows how it drifts,
+*simulated* is the simulator for an endless run on the drifting machine. The *replay* sends the queries of these very
+segments, at their arrival times and with their sizes and from an empty queue each, through a simulated server that
+drifts by chance. The last one, *own_speed*, knows the measured speed of the machine at each moment of each segment.
+Their ratios name the parts of a miss:
 
 ``formula``
     formula against simulator, both for an endless run.
 ``arrivals``
-    simulator against replay: what the few seconds of this run offered by chance.
-``tracked``
-    a replay at the speed of the machine during the run before, which had another policy or load.
-``speed``
-    replay against a replay whose services are all longer or shorter by the factor that the services of this very run
-    were: drift of the machine between the runs.
+    simulator against replay: what these segments offered by chance, and that they are short.
+``drift``
+    replay against the replay at the measured speeds: that the machine happened to be quicker or slower than usual.
 ``rest``
-    that replay against the measured run: everything the model does not know.
+    that replay against the measurement: everything the model does not know.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.live import Run, even_load
-from calibration.livefit import LiveFit, Services, fit, rows_of, scenario_text
+from calibration.livefit import LiveFit, fit
+from calibration.livetext import scenario_text
+from calibration.runs import NAMES, Measured, Segment, counted, measured_runs, rows_of, statistics
 from calibration.testbed import Load
+from calibration.windows import WINDOW_S
 from recqueue import load_scenario
 from recqueue.analysis import evaluate
-from recqueue.serving import Policy, Scenario
+from recqueue.serving import Scenario
 from recqueue.simulate import simulate, spawn
 from recqueue.simulate.pools import AcceleratorPool, core_pool
 from recqueue.simulate.replication import typical_batch
-from recqueue.workload import mlperf_sizes
 
-NAMES = ("mean", "p50", "p95", "p99")
 REPLAYS = 12
-"""Replays of a run, each with other service noise; their mean is the prediction."""
-QUERIES = 200_000
+"""Replays of a segment, each with other service noise and drift; all of them pooled are the prediction."""
+QUERIES = 400_000
 """Queries of a simulation that stands for an endless run."""
+TRACE_S = 0.1
+"""Stretch over which the measured speed is averaged: shorter, and single services would be taken for drift."""
 
 
-def replay(scenario: Scenario, load: Load, seed: int) -> NDArray[np.float64]:
-    """Latencies of these very queries on the simulated server of the scenario, in order of arrival."""
+class Trace:
+    """Measured speeds in place of a random drift, each from the middle of its stretch to that of the next by a line."""
+
+    def __init__(self, time_s: NDArray[np.float64], factor: NDArray[np.float64]) -> None:
+        self.time_s, self.factor = time_s, factor
+
+    def at(self, time_s: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Factors at these times."""
+        return np.asarray(np.interp(time_s, self.time_s, self.factor))
+
+
+def trace(fitted: LiveFit, segment: Segment) -> Trace | None:
+    """How quick the machine was during a segment; None where its cores served nothing."""
+    w = segment.windows
+    if w is None or not w.seconds.sum():
+        return None
+    wide = round(TRACE_S / WINDOW_S)
+    cuts = np.arange(0, len(w.seconds), wide)
+    seconds = np.add.reduceat(w.seconds.sum(axis=1), cuts)
+    expected = np.add.reduceat(w.expected(fitted.expected).sum(axis=1), cuts)
+    ends = np.append(cuts[1:], len(w.seconds))
+    known = expected > 0
+    return Trace(((cuts + ends) / 2 * WINDOW_S)[known], (seconds[known] / expected[known]))
+
+
+def replay(scenario: Scenario, load: Load, seed: int, speeds: Trace | None = None) -> NDArray[np.float64]:
+    """Latencies of these very queries on the simulated server of the scenario, in order of arrival.
+
+    With ``speeds`` its cores are as quick as they say at each moment, instead of drifting by chance.
+    """
     policy, streams = scenario.policy, spawn(seed, 1)[0]
     assert policy is not None  # set by the caller
     system, sizes = scenario.system, scenario.sizes
-    cores = core_pool(system, policy, sizes.max_items, sizes.mean, typical_batch(scenario, policy), streams)
+    cores: Any = core_pool(system, policy, sizes.max_items, sizes.mean, typical_batch(scenario, policy), streams)
+    if speeds is not None:
+        cores.noise.drift = speeds
     latency, query = np.empty(len(load.items)), np.arange(len(load.items))
     far = load.items >= (policy.offload_threshold or sizes.max_items + 1)
     done = cores.serve(query[~far], load.arrival_s[~far], load.items[~far], last=True)
@@ -65,91 +96,47 @@ def replay(scenario: Scenario, load: Load, seed: int) -> NDArray[np.float64]:
     return latency
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A row of ``live.csv`` with the records behind it."""
-
-    row: Mapping[str, str]
-    records: Mapping[str, NDArray[Any]]
-
-    @property
-    def policy(self) -> Policy:
-        """The policy of the run."""
-        threshold = self.row["offload_threshold"]
-        if not threshold:
-            return Policy(int(self.row["batch_size"]))
-        return Policy(int(self.row["batch_size"]), int(threshold), int(self.row["max_fused_queries"]))
-
-    @property
-    def load(self) -> Load:
-        """The queries that were sent."""
-        r = self.row
-        run = Run(batch_size=int(r["batch_size"]), qps=float(r["qps"]), queries=int(r["queries"]), seed=int(r["seed"]))
-        return even_load(run, mlperf_sizes())
+def still(scenario: Scenario) -> Scenario:
+    """The same on a machine whose speed stays the same."""
+    return replace(scenario, system=replace(scenario.system, drift=None))
 
 
-def measured_runs(folder: Path, model: str) -> Iterator[Measured]:
-    """Runs of a model at loads."""
-    rows = [r for r in rows_of(folder / "live.csv") if r["model"] == model]
-    with np.load(folder / f"records-{model}.npz") as archive:
-        by_run: dict[str, dict[str, NDArray[Any]]] = {}
-        for name in archive.files:
-            number, _, column = name.partition("_")
-            by_run.setdefault(number, {})[column] = archive[name]
-    for row in rows:
-        yield Measured(row, by_run[row["number"]])
-
-
-def speed(fitted: LiveFit, run: Measured) -> float:
-    """How much longer the services of a run were than expected of its batch sizes, busy workers and wake-ups."""
-    if not len(run.records["start_us"]):
-        return 1.0
-    seen = Services.of(run.records)
-    expected = fitted.expected(seen.items, seen.busy, seen.idle)
-    return float(seen.seconds.sum() / expected.sum())
-
-
-def slowed(scenario: Scenario, factor: float) -> Scenario:
-    """The same with all services of the cores longer by a factor."""
-    service = scenario.system.service
-    longer = replace(service, seconds=tuple(factor * s for s in service.seconds))
-    return replace(scenario, system=replace(scenario.system, service=longer))
-
-
-def _quantiles(latency: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean, median, p95 and p99 without the first tenth, as in the measured rows."""
-    kept = latency[len(latency) // 10 :]
-    return np.array([kept.mean(), *np.quantile(kept, (0.5, 0.95, 0.99))])
-
-
-def predict(scenario: Scenario, fitted: LiveFit, run: Measured, before: float) -> dict[str, Any]:
-    """Row of a run: measured, predicted in all ways, and the factors of its own speed and of that of the run before."""
-    s = replace(scenario, policy=run.policy)
-    qps, load, factor = float(run.row["qps"]), run.load, speed(fitted, run)
+def predict(scenario: Scenario, fitted: LiveFit, measured: Measured) -> dict[str, Any]:
+    """Row of a measurement: measured, predicted in all ways, and the speed of the machine meanwhile."""
+    s = replace(scenario, policy=measured.policy)
+    calm, row = still(s), measured.row
+    qps, segments = float(row["qps"]), measured.segments
     formula, endless = evaluate(s, qps=qps), simulate(s, qps=qps, queries=QUERIES, seed=1)
+    loads = [segment.load for segment in segments]
+    speeds = [trace(fitted, segment) for segment in segments]
+    windows = [segment.windows for segment in segments if segment.windows is not None]
+    seconds = sum(float(w.seconds.sum()) for w in windows)
+    expected = sum(float(w.expected(fitted.expected).sum()) for w in windows)
     ways = {
-        "formula": np.array([formula.latency_s[n] for n in NAMES]),
-        "simulated": np.array([endless.latency_s[n] for n in NAMES]),
-        "replayed": np.mean([_quantiles(replay(s, load, seed)) for seed in range(REPLAYS)], axis=0),
-        "tracked": np.mean([_quantiles(replay(slowed(s, before), load, seed)) for seed in range(REPLAYS)], axis=0),
-        "own_speed": np.mean([_quantiles(replay(slowed(s, factor), load, seed)) for seed in range(REPLAYS)], axis=0),
-    }
-    r = run.row
-    kept = ("model", "split", "configuration", "load", "qps", "queries", "batch_size", "offload_threshold",
-            "max_fused_queries")  # fmt: skip
+        "still": _of(evaluate(calm, qps=qps).latency_s),
+        "formula": _of(formula.latency_s),
+        "simulated": _of(endless.latency_s),
+        "replayed": _pooled([counted(replay(s, load, REPLAYS * i + j)) for j in range(REPLAYS)
+                             for i, load in enumerate(loads)], len(loads)),
+        "own_speed": _pooled([counted(replay(calm, load, REPLAYS * i + j, known)) for j in range(REPLAYS)
+                              for i, (load, known) in enumerate(zip(loads, speeds, strict=True))], len(loads)),
+    }  # fmt: skip
     return {
-        **{k: r[k] for k in kept},
-        **{f"{n}_s": float(r[f"{n}_s"]) for n in NAMES},
-        "p95_low_s": float(r["p95_low_s"]),
-        "p95_high_s": float(r["p95_high_s"]),
-        "utilization_cpu": float(r["utilization_cpu"]),
-        "lateness_p99_s": float(r["lateness_p99_s"]),
-        "steal_s": float(r["steal_s"]),
+        **row,
         "predicted_utilization_cpu": formula.utilization["cpu"],
-        "speed": factor,
-        "speed_before": before,
+        "speed": seconds / expected if expected > 0 else 1.0,
         **{f"{way}_{n}_s": float(v) for way, values in ways.items() for n, v in zip(NAMES, values, strict=True)},
     }
+
+
+def _of(latency_s: Any) -> NDArray[np.float64]:
+    return np.array([latency_s[n] for n in NAMES])
+
+
+def _pooled(replays: list[NDArray[np.float64]], segments: int) -> NDArray[np.float64]:
+    """Statistics of all segments together, averaged over their replays, as the measured ones are of one."""
+    each = [np.concatenate(replays[i : i + segments]) for i in range(0, len(replays), segments)]
+    return np.asarray(np.mean([statistics(latency) for latency in each], axis=0))
 
 
 def measured_models(folder: Path) -> list[str]:
@@ -158,28 +145,39 @@ def measured_models(folder: Path) -> list[str]:
 
 
 def write_scenarios(folder: Path, names: list[str], out: Path) -> None:
-    """Fit each model of a campaign and write its scenario into ``out``."""
+    """Fit each model of a campaign, write its scenario into ``out`` and what was found of the drift beside them."""
     out.mkdir(parents=True, exist_ok=True)
+    found: list[dict[str, Any]] = []
     for name in names:
-        text = scenario_text(fit(folder, name), f"python -m calibration live-fit --models {name}")
+        fitted = fit(folder, name)
+        text = scenario_text(fitted, f"python -m calibration live-fit --models {name}")
         (out / f"{name}.yaml").write_text(text, encoding="utf-8")
-        print(f"{out / name}.yaml", flush=True)
+        w = fitted.weather
+        found += [
+            {"model": name, "sd": w.sd, "lasting_s": w.lasting_s, "within_run_sd": w.within, "lag_s": lag,
+             "covariance": c, "pairs": n}
+            for lag, c, n in zip(w.lag_s, w.covariance, w.pairs, strict=True)
+        ]  # fmt: skip
+        print(f"{out / name}.yaml: drift of {100 * w.sd:.1f} % lasting {w.lasting_s:.2g} s", flush=True)
+    if found:
+        _write(out / "drift.csv", found)
 
 
 def predict_all(folder: Path, names: list[str], out: Path, *, runs: Path | None = None) -> None:
-    """Predict all runs of a campaign by the scenarios in ``out``; rows go to ``predicted.csv`` there.
+    """Predict all measurements of a campaign by the scenarios in ``out``; rows go to ``predicted.csv`` there.
 
     With ``runs`` those of another campaign, in ``predicted-NAME.csv`` for its folder's name.
     """
     measured = runs or folder
-    path = out / ("predicted.csv" if runs is None else f"predicted-{runs.name}.csv")
     rows: list[dict[str, Any]] = []
     for name in names:
-        fitted, scenario, before = fit(folder, name), load_scenario(out / f"{name}.yaml"), 1.0
-        for run in measured_runs(measured, name):
-            rows.append(predict(scenario, fitted, run, before))
-            before = rows[-1]["speed"]
-        print(f"{name}: {len(rows)} runs predicted", flush=True)
+        fitted, scenario = fit(folder, name), load_scenario(out / f"{name}.yaml")
+        rows += [predict(scenario, fitted, m) for m in measured_runs(measured, name)]
+        print(f"{name}: {len(rows)} measurements predicted", flush=True)
+    _write(out / ("predicted.csv" if runs is None else f"predicted-{runs.name}.csv"), rows)
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.testbed import Seen
+from recqueue.validation.measured import quantile_interval
 
 Times = NDArray[np.float64]
 NOISE_POINTS = 64
@@ -71,17 +72,13 @@ def multipliers(times: Times, points: int = NOISE_POINTS) -> list[float]:
     return [float(m) for m in np.quantile(times, levels) / times.mean()]
 
 
-def interval_of_quantile(x: Times, p: float, batches: int = 20) -> tuple[float, float]:
-    """95 % interval of a quantile of a correlated series.
+def interval_of(x: Times, p: float, batches: int = 20) -> tuple[float, float]:
+    """95 % interval of a quantile of a correlated series (:func:`recqueue.validation.measured.quantile_interval`).
 
-    The share of values below the quantile is averaged over consecutive batches; their spread gives the error of p,
-    and the quantiles at the ends of p's interval bound the value. No batch needs to hold a quantile of its own.
+    From the smallest to the largest value when the series says no more.
     """
-    above = x > np.quantile(x, p)
-    each = np.array([part.mean() for part in np.array_split(above, min(batches, len(x)))])
-    half = 2.09 * each.std(ddof=1) / np.sqrt(len(each))  # Student's t with 19 degrees of freedom
-    low, high = np.quantile(x, [max(0.0, p - half), min(1.0, p + half)])
-    return float(low), float(high)
+    found = quantile_interval(x, p, batches=batches) if len(x) > batches else None
+    return found or (float(x.min()), float(x.max()))
 
 
 def busy_share(start: Times, end: Times, window: Sequence[float], servers: int = 1) -> float:
