@@ -31,8 +31,9 @@ from recqueue.workload import QuerySizes, mlperf_sizes
 
 SERVICES_SHARE, LAUNCHES_SHARE = 0.08, 0.06
 """Share of each round for single sub-requests and launches."""
-PASSES, SATURATED_S, PILOT_S, PILOT_LOAD = 2, 0.4, 0.4, 0.7
-"""Capacities: passes over all configurations, and seconds of each of their two runs."""
+PASSES, CAPACITIES_SHARE, SHORT_S, PILOT_LOAD = 2, 0.08, (0.1, 0.4), 0.7
+"""Capacities: passes over all configurations, their share of the time, seconds of each of their two runs at least and
+at most, and the load of the second."""
 WARM = 1.05
 """What the cores carry when all work waits over what the share busy at 0.7 says: services in a row are quicker."""
 CANARY_EVERY = 9
@@ -118,6 +119,9 @@ class _Measurement:
         canary = insitu.Canary(self.server, self.notes)
         total = self.budget.left
         for number in range(rounds):
+            if self.budget.left < 0.5 and number:
+                self._say(f"stopped before round {number + 1} of {rounds}")
+                break
             part = self.budget.part(rounds - number)
             self.notes.round, self.notes.share = number, 1 - self.budget.left / total + 1 / rounds
             canary.run()
@@ -126,7 +130,7 @@ class _Measurement:
             order = in_order(runs, self.notes.common["model"], number)
             for i, run in enumerate(order):
                 if self.budget.left < 0.5 and (i or number):  # one at least
-                    self._say(f"stopped before segment {i} of {len(order)} in round {number}")
+                    self._say(f"stopped before segment {i + 1} of {len(order)}")
                     break
                 if i and i % CANARY_EVERY == 0:
                     canary.run()
@@ -147,12 +151,14 @@ class _Measurement:
         closely: the share that is busy at a load of ``PILOT_LOAD`` may lower it. So the rates of all rounds rest on
         several moments of the machine.
         """
+        each_s = CAPACITIES_SHARE * self.budget.left / (2 * PASSES * len(configurations)) - insitu.OVERHEAD_S
+        each_s = float(np.clip(each_s, *SHORT_S))
         waiting: dict[Configuration, list[Both]] = defaultdict(list)
         found: dict[Configuration, Both] = {}
         for turn in range(PASSES):
             for c in configurations:
                 both, queries = waiting[c][-1] if turn else self._saturated(c, 40), 40
-                queries = int(np.clip(SATURATED_S * min(both), 60, self._most(c)))
+                queries = int(np.clip(each_s * min(both), 60, self._most(c)))
                 waiting[c].append(self._saturated(c, queries, turn))
         for c, rates in waiting.items():
             found[c] = (float(np.mean([r[0] for r in rates])), float(np.mean([r[1] for r in rates])))
@@ -160,7 +166,7 @@ class _Measurement:
         for turn in range(PASSES):
             for c in configurations:
                 qps = float(f"{PILOT_LOAD * min(found[c]):.6g}")
-                run = _run(c, qps, int(np.clip(PILOT_S * qps, 60, self._most(c))), 100 + turn)
+                run = _run(c, qps, int(np.clip(each_s * qps, 60, self._most(c))), 100 + turn)
                 row = summary(run, self.notes.run(self.server, even_load(run, self.sizes)), self.notes.workers)
                 busy[c].append(row["utilization_cpu"] / qps)
                 self._note_capacity("pilot", turn, run, found[c], row["utilization_cpu"])

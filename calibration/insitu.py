@@ -204,6 +204,8 @@ def measure_launches(server: Server, notes: Notebook, seconds: float, chosen: Se
         sizes = FAR_ITEMS if bunch == 1 else BUNCH_ITEMS
         launch = {n: server.ask_device(guess_launch, n, bunch) for n in sizes}
         one_s = (1 + sum(PAUSE) / 2) * sum(launch.values())
+        if at and budget.left < 8 * one_s:
+            break
         part = budget.left / (len(chosen) - at) - OVERHEAD_S
         each = int(np.clip(part / one_s, 8, LAUNCHED if bunch == 1 else BUNCHED))
         items = rng.permutation(np.repeat(sizes, each))
