@@ -127,7 +127,7 @@ class _Measurement:
             canary.run()
             insitu.measure_services(self.server, self.notes, SERVICES_SHARE * total / rounds, services[number])
             insitu.measure_launches(self.server, self.notes, LAUNCHES_SHARE * total / rounds, launches[number])
-            order = in_order(runs, self.notes.common["model"], number)
+            order = in_order(runs, self.notes.common["model"], number, rounds)
             for i, run in enumerate(order):
                 if self.budget.left < 0.5 and (i or number):  # one at least
                     self._say(f"stopped before segment {i + 1} of {len(order)}")

@@ -24,6 +24,11 @@ def error(row: Row, way: str, name: str) -> float:
     return float(row[f"{way}_{name}_s"]) / float(row[f"{name}_s"]) - 1
 
 
+def half_width(row: Row) -> float:
+    """Relative half-width of the measured interval of p95."""
+    return (float(row["p95_high_s"]) - float(row["p95_low_s"])) / 2 / float(row["p95_s"])
+
+
 def quiet(row: Row) -> bool:
     """Whether the machine was left alone during a run."""
     seconds = float(row["queries"]) / float(row["qps"])

@@ -53,6 +53,9 @@ ROUNDS = 8
 """How often each run is made; the spread over so many segments gives the interval of a measurement."""
 WEIGHT = {0.5: 0.8, 0.7: 1.1, 0.8: 1.8, 0.9: 3.0}
 """Share of the time that a run gets: the fuller a server, the longer its memory and the more a drift does to it."""
+EVERY = {0.9: 2}
+"""Loads whose runs are made in every so many rounds only, and as much longer: a queue that a slow moment has filled at
+90 % load takes seconds to empty, and a run that begins with an empty one must last several times that."""
 FIT_WEIGHT = 0.5
 """The same for the fitting half: a service is known after far fewer queries than a 95th percentile."""
 SHORTEST_S, FEWEST = 0.3, 60
@@ -100,7 +103,7 @@ class Campaign:
 
 @dataclass(frozen=True)
 class Planned:
-    """A run that every round makes once."""
+    """A run that every round, or every second one, makes once."""
 
     split: str
     configuration: Configuration
@@ -109,11 +112,11 @@ class Planned:
     @property
     def weight(self) -> float:
         """Share of the time, beside those of others."""
-        return WEIGHT[self.load] * (FIT_WEIGHT if self.split == "fit" else 1.0)
+        return WEIGHT[self.load] * (FIT_WEIGHT if self.split == "fit" else 1.0) * EVERY.get(self.load, 1)
 
 
 def planned(campaign: Campaign) -> list[Planned]:
-    """All runs of a round."""
+    """All runs of a campaign."""
     return [
         Planned(split, configuration, load)
         for split, half in campaign.splits.items()
@@ -122,10 +125,14 @@ def planned(campaign: Campaign) -> list[Planned]:
     ]
 
 
-def in_order(runs: Sequence[Planned], model: str, number: int) -> list[Planned]:
-    """The runs in the order of a round: random, the same whenever the campaign of this model is repeated."""
+def in_order(runs: Sequence[Planned], model: str, number: int, rounds: int) -> list[Planned]:
+    """The runs of a round in its order: random, the same whenever the campaign of this model is repeated.
+
+    Those that are not made in every round are spread evenly over them.
+    """
     rng = np.random.default_rng([zlib.crc32(model.encode()), number])
-    return [runs[i] for i in rng.permutation(len(runs))]
+    mine = [r for i, r in enumerate(runs) if (i + number) % min(EVERY.get(r.load, 1), rounds) == 0]
+    return [mine[i] for i in rng.permutation(len(mine))]
 
 
 def dealt(count: int, rounds: int, seed: int) -> list[list[int]]:

@@ -23,8 +23,8 @@ from recqueue.workload import mlperf_sizes
 
 OVERHEAD_S = 0.25
 """From the end of a run to the begin of the next, for campaigns that did not write down when a run began."""
-SEVERAL = 5
-"""From as many segments on they are the batches of an interval."""
+FEWEST_BATCHES = 8
+"""Least batches of the interval of several segments: each segment is one, or several where there are fewer."""
 NAMES = ("mean", "p50", "p95", "p99")
 
 
@@ -119,20 +119,26 @@ class Measured:
         rows = [s.row for s in self.segments]
         kept = ("model", "split", "configuration", "load", "qps", "batch_size", "offload_threshold",
                 "max_fused_queries")  # fmt: skip
-        latency = np.concatenate([counted(s.record["latency_us"]) for s in self.segments]) / 1e6
-        low, high = interval_of(latency, 0.95, batches=len(rows) if len(rows) >= SEVERAL else 20)
         length = np.array([float(r["queries"]) / float(r["qps"]) for r in rows])
         return {
             **{k: rows[0][k] for k in kept},
             "segments": len(rows),
             "queries": sum(int(r["queries"]) for r in rows),
-            **{f"{n}_s": float(v) for n, v in zip(NAMES, statistics(latency), strict=True)},
-            "p95_low_s": low,
-            "p95_high_s": high,
+            **self._latency(),
             "utilization_cpu": float(np.average([float(r["utilization_cpu"]) for r in rows], weights=length)),
             "lateness_p99_s": float(np.median([float(r["lateness_p99_s"]) for r in rows])),
             "steal_s": sum(float(r["steal_s"]) for r in rows),
         }
+
+    def _latency(self) -> dict[str, float]:
+        """Statistics and interval; those of a single segment are in its row."""
+        columns = (*(f"{n}_s" for n in NAMES), "p95_low_s", "p95_high_s")
+        if len(self.segments) == 1:
+            return {name: float(self.segments[0].row[name]) for name in columns}
+        latency = np.concatenate([counted(s.record["latency_us"]) for s in self.segments]) / 1e6
+        batches = len(self.segments) * -(-FEWEST_BATCHES // len(self.segments))  # each within a segment
+        values = (*statistics(latency), *interval_of(latency, 0.95, batches=batches))
+        return {name: float(v) for name, v in zip(columns, values, strict=True)}
 
 
 def segments_of(folder: Path, model: str) -> list[Segment]:
@@ -144,13 +150,15 @@ def segments_of(folder: Path, model: str) -> list[Segment]:
         When its records are missing.
     """
     path = folder / f"records-{model}.npz"
+    rows = rows_of(folder / "live.csv")
+    if (folder / "services.csv").exists():  # a campaign of chosen configurations has none
+        rows += rows_of(folder / "services.csv")
     if not path.exists():
         raise InputError(f"{path}: no such file; run python -m calibration campaign --models {model}")
     by_number: dict[str, Mapping[str, str]] = {}
-    for file in ("services.csv", "live.csv"):
-        for row in rows_of(folder / file):
-            if row["model"] == model:
-                by_number.setdefault(row["number"], row)
+    for row in rows:
+        if row["model"] == model:
+            by_number.setdefault(row["number"], row)
     found, clock = [], 0.0
     for number, record in sorted(read_records(path).items(), key=lambda item: int(item[0])):
         row = by_number.get(number)

@@ -14,7 +14,8 @@ average over it, which gives
    C(h) = \sigma^2 e^{-h/\tau} \Bigl(\frac{\sinh(w/2\tau)}{w/2\tau}\Bigr)^{\!2}, \qquad h \ge w.
 
 It is fitted to the covariances at lags from w (within a window both halves share every stall, however short) up to
-``LONGEST_S``, each half octave of lags weighing by the root of its pairs of windows. The law is that of the window speeds, drawn together to the standard deviation found.
+``LONGEST_S``, each half octave of lags weighing by the root of its pairs of windows. The law is that of the window
+speeds, drawn together to the standard deviation found.
 
 What a kind of run is always slower or quicker than expected is an error of the service times, no drift: where a kind
 has several segments, their mean is taken out, and the variance that goes with it is given back.

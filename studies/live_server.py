@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from calibration.judge import Choice, choices, crossing, error, parts, quiet, summary
+from calibration.judge import Choice, choices, crossing, error, half_width, parts, quiet, summary
 from recqueue import load_scenario
 from recqueue.plotting.style import COLOURS, new_figure
 from studies.accuracy_table import listing
@@ -30,11 +30,13 @@ PICTURE = DOCS / "studies" / "live_server.png"
 TARGETS = (("p95", "median", 0.05), ("p95", "p90", 0.12), ("mean", "median", 0.04))
 """Quantity, statistic of its absolute error, and what it should be at most."""
 CAPACITY, CARRIED = 0.05, 0.95
+INTERVAL, MODERATE = 0.03, 0.8
+"""What a measured p95 should be known to, and up to which load."""
 WORDS = {
-    "formula": "formula",
-    "replayed": "simulated, these very arrivals",
-    "tracked": "the same at the speed of the run before",
-    "own_speed": "the same at the speed of this run",
+    "still": "formula, speed always the same",
+    "formula": "formula, speed drifts",
+    "replayed": "simulated, these very arrivals, drifting by chance",
+    "own_speed": "the same at the measured speed of each moment",
 }
 CHOSEN = 2.0
 """The bound for which the policies were chosen, as in ``calibration.judge.BOUNDS``."""
@@ -73,24 +75,51 @@ def _percent(x: float) -> str:
 def target_table(every: Sequence[Row], found: Sequence[Choice]) -> str:
     """Each target beside what was reached, by what is known of the machine."""
     held = held_out(every)
-    of = {"all held-out runs": summary(held), "quiet ones": summary([r for r in held if quiet(r)])}
+    of = {"all held-out": summary(held), "quiet ones": summary([r for r in held if quiet(r)])}
     lines = []
     for name, statistic, limit in TARGETS:
         for label, s in of.items():
-            known = [s[way][name][statistic] for way in ("formula", "tracked", "own_speed")]
+            known = [s[way][name][statistic] for way in WORDS]
             what = f"{name}, {'median' if statistic == 'median' else '90th percentile'} of the absolute error"
             lines.append([what, label, f"<= {100 * limit:g} %", *map(_percent, known)])
+    blank = [""] * (len(WORDS) - 2)
     sizes = np.abs([e for c in found for e in c.errors])
-    lines.append(["largest rate within a bound, median", f"{len(sizes)} crossings", f"<= {100 * CAPACITY:g} %",
-                  _percent(float(np.median(sizes))), "", ""])  # fmt: skip
+    lines.append(["largest rate within a bound, median of the absolute error", f"{len(sizes)} crossings",
+                  f"<= {100 * CAPACITY:g} %", "", _percent(float(np.median(sizes))), *blank])  # fmt: skip
     kept = [c.carried for c in found]
     lines.append(["policy picked by the formula, least share of the best measured rate", f"{len(kept)} questions",
-                  f">= {100 * CARRIED:g} %", _percent(min(kept)), "", ""])  # fmt: skip
-    return listing(
-        "Targets on the held-out half, up to 0.9 of capacity",
-        ["target", "of", "asked", "formula", "at the speed of the run before", "at the speed of this run"],
-        lines,
-    )
+                  f">= {100 * CARRIED:g} %", "", _percent(min(kept)), *blank])  # fmt: skip
+    halves = [half_width(r) for r in held if float(r["load"]) <= MODERATE]
+    lines.append([f"half-width of the measured interval of p95, loads up to {MODERATE:g}, median",
+                  f"{len(halves)} measurements", f"<= {100 * INTERVAL:g} %",
+                  f"{_percent(float(np.median(halves)))} (measured)", "", *blank])  # fmt: skip
+    return listing("Targets on the held-out half, up to 0.9 of capacity", ["target", "of", "asked", *WORDS.values()],
+                   lines)  # fmt: skip
+
+
+def drifts() -> list[Row]:
+    """What was found of the drift of each model's machine: the first of its rows in ``drift.csv``."""
+    with (FOLDER / "drift.csv").open(newline="", encoding="utf-8") as file:
+        every = list(csv.DictReader(file))
+    return [next(r for r in every if r["model"] == m) for m in dict.fromkeys(r["model"] for r in every)]
+
+
+def drift_table(every: Sequence[Row]) -> str:
+    """The fitted drift of each model, and what it adds to the formula's p95."""
+    lines = []
+    for d in drifts():
+        held = [r for r in held_out(every) if r["model"] == d["model"]]
+        added = [
+            [float(r["formula_p95_s"]) / float(r["still_p95_s"]) - 1 for r in held if float(r["load"]) == load]
+            for load in (0.5, 0.8, 0.9)
+        ]
+        speeds = [float(r["speed"]) for r in held]
+        lines.append([d["model"], _percent(float(d["sd"])), f"{float(d['lasting_s']):.2g} s",
+                      _percent(float(d["within_run_sd"])), f"{min(speeds):.2f} .. {max(speeds):.2f}",
+                      *(f"{100 * np.median(x):+.0f} %" for x in added)])  # fmt: skip
+    head = ["model", "standard deviation of the speed", "a speed lasts", "of it within a run",
+            "mean speed of held-out measurements", "added to p95 by formula at 0.5", "at 0.8", "at 0.9"]  # fmt: skip
+    return listing("Drift of the machine, fitted on the fitting half", head, lines)
 
 
 def groups_table(every: Sequence[Row]) -> str:
@@ -103,7 +132,7 @@ def groups_table(every: Sequence[Row]) -> str:
         for value in dict.fromkeys(sorted(map(key, held))):
             mine = [r for r in held if key(r) == value]
             s = summary(mine)
-            half = np.median([(float(r["p95_high_s"]) - float(r["p95_low_s"])) / 2 / float(r["p95_s"]) for r in mine])
+            half = np.median([half_width(r) for r in mine])
             speeds = [float(r["speed"]) for r in mine]
             lines.append(
                 [
@@ -114,7 +143,7 @@ def groups_table(every: Sequence[Row]) -> str:
                     *(f"{_percent(s[w]['p95']['median'])} / {_percent(s[w]['p95']['p90'])}" for w in WORDS),
                 ]
             )
-    head = ["runs with", "number", "measured interval", "speed", *WORDS.values()]
+    head = ["measurements with", "number", "measured interval", "speed", *WORDS.values()]
     return listing("Error of p95, median / 90th percentile of its absolute value", head, lines)
 
 
@@ -123,9 +152,9 @@ def parts_table(every: Sequence[Row]) -> str:
     held = held_out(every)
     words = {
         "formula": "formula against simulation, both endless",
-        "arrivals": "the arrivals of this run against endless ones",
-        "speed": "speed of the machine during this run against the fitted one",
-        "rest": "what is left: stalls and drift within a run, and everything else",
+        "arrivals": "these arrivals, in short runs, against endless ones",
+        "drift": "speed of the machine at these moments against a usual one",
+        "rest": "what is left: stalls, and everything the model does not know",
     }
     lines = []
     for name, text in words.items():
@@ -164,7 +193,7 @@ def confirmed_table(every: Sequence[Row], found: Sequence[Choice], confirmed: Se
               for x in off.values()),
         ])  # fmt: skip
     head = ["model", "p95 within", "chosen by optimize", "measured queries/s", "best of the held-out", "its queries/s",
-            "ratio", "error of p95, median / worst, formula", "at the speed of this run"]  # fmt: skip
+            "ratio", "error of p95, median / worst, formula", "at the measured speed"]  # fmt: skip
     return listing("Policies chosen by optimize among all, measured a quarter of an hour later", head, lines)
 
 
@@ -182,10 +211,10 @@ def worst_table(every: Sequence[Row]) -> str:
         lines.append([f"{r['model']} {r['configuration']} at {r['load']}",
                       f"{1e3 * float(r['p95_s']):.3g} ms ({1e3 * float(r['p95_low_s']):.3g} .. "
                       f"{1e3 * float(r['p95_high_s']):.3g})", f"{1e3 * float(r['formula_p95_s']):.3g} ms",
-                      *(f"{100 * p[k]:+.0f} %" for k in ("formula", "arrivals", "speed", "rest")),
+                      *(f"{100 * p[k]:+.0f} %" for k in ("formula", "arrivals", "drift", "rest")),
                       f"{float(r['steal_s']):.2g} s of {seconds:.2g} s",
                       f"{1e6 * float(r['lateness_p99_s']):.0f} us"])  # fmt: skip
-    head = ["run", "measured p95", "formula", "formula/simulation", "arrivals", "speed", "rest",
+    head = ["run", "measured p95", "formula", "formula/simulation", "arrivals", "drift", "rest",
             "stolen by other guests", "generator late, p99"]  # fmt: skip
     return listing("The two worst misses", head, lines)
 
@@ -193,8 +222,11 @@ def worst_table(every: Sequence[Row]) -> str:
 def picture(every: Sequence[Row]) -> Figure:
     """Predicted and measured p95 over the rate, for each model."""
     names = list(dict.fromkeys(r["model"] for r in every))
-    figure, axes = new_figure(2, 3, height_in=5.2)
-    for ax, name in zip(axes.flat, names, strict=True):
+    columns = 3 if len(names) > 4 else 2
+    figure, axes = new_figure(-(-len(names) // columns), columns, height_in=5.2)
+    for ax in axes.flat[len(names) :]:
+        ax.set_visible(False)
+    for ax, name in zip(axes.flat, names, strict=False):
         for colour, policy in zip(COLOURS, SHOWN, strict=False):
             mine = sorted((r for r in held_out(every) if r["model"] == name and r["configuration"] == policy),
                           key=lambda r: float(r["qps"]))  # fmt: skip
@@ -204,7 +236,7 @@ def picture(every: Sequence[Row]) -> Figure:
                         color=colour, label=f"measured, {policy}")  # fmt: skip
             for way, dash in (("formula", "-"), ("own_speed", ":")):
                 ax.plot(qps, [1e3 * float(r[f"{way}_p95_s"]) for r in mine], dash, color=colour, lw=1.3,
-                        label=f"{'formula' if way == 'formula' else 'at the speed of the run'}, {policy}")  # fmt: skip
+                        label=f"{'formula' if way == 'formula' else 'at the measured speed'}, {policy}")  # fmt: skip
         ax.set_title(name)
         ax.set_yscale("log")
         ax.set_xlim(left=0)
@@ -222,9 +254,8 @@ def ledger(every: Sequence[Row], found: Sequence[Choice]) -> dict[str, Any]:
 
     def of(mine: Sequence[Row]) -> dict[str, Any]:
         s = summary(mine)
-        return {"runs": len(mine)} | {
-            way: {n: {k: round(s[way][n][k], 4) for k in ("median", "p90")} for n in ("mean", "p95")}
-            for way in ("formula", "own_speed")
+        return {"runs": len(mine), "segments": sum(int(r["segments"]) for r in mine)} | {
+            way: {n: {k: round(s[way][n][k], 4) for k in ("median", "p90")} for n in ("mean", "p95")} for way in WORDS
         }
 
     sizes = np.abs([e for c in found for e in c.errors])
@@ -241,6 +272,7 @@ def tables(every: Sequence[Row], found: Sequence[Choice]) -> dict[str, str]:
     """All tables of the page, by name."""
     return {
         "targets": target_table(every, found),
+        "drift": drift_table(every),
         "parts": parts_table(every),
         "worst": worst_table(every),
         "groups": groups_table(every),
