@@ -35,7 +35,7 @@ PER_ITEM_S = 1e-5
 LOADS, SPREADS, LASTING = (0.3, 0.6, 0.8, 0.9), (0.03, 0.06, 0.1), (30, 300, 3000)
 """Loads, standard deviations of the factor, and queries that come while one factor stays."""
 FACTORS = 7
-HALF_WIDTH, MOST = 0.02, 8_000_000
+HALF_WIDTH, MOST = 0.02, 20_000_000
 """A simulation ends when the interval of p95 is this narrow, or after so many queries."""
 SHOWN_SPREAD = 0.06
 

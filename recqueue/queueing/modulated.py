@@ -21,6 +21,11 @@ _HALVINGS = 52
 """Of the interval that holds a decay rate: as many as its digits."""
 _POINTS, _BEYOND = 2048, 16.0
 """Times at which a tail is followed further than it was known, and how many of its longest relaxations so."""
+_STILL, _NOT_AT_ZERO = 1e-6, 1e-3
+"""Variance of a backlog over that of the workload, and from which part of a relaxation time on it is read, when what so
+little variance does is over."""
+_LEAST = 1e-300
+"""Stands for a tail of 0 where a logarithm is taken."""
 _APART = 1e-9
 """States that are alike are told apart by this much of their variance."""
 
@@ -111,20 +116,32 @@ def modulated_workload(
     return ModulatedWorkload(theta, weight / weight.sum(axis=1, keepdims=True))
 
 
-def put_off(wait_s: Array, tail: Array, workload: ModulatedWorkload, state: int, decay_per_s: float) -> Array:
+def backlog(probability: Array, utilization: Array, variance_s: Array, lasting_s: float) -> ModulatedWorkload:
+    """What overloaded states leave behind by themselves: the same workload with next to no variance.
+
+    Zero unless a state is overloaded. Parameters as in :func:`modulated_workload`.
+    """
+    return modulated_workload(probability, utilization, _STILL * variance_s, lasting_s)
+
+
+def put_off(
+    wait_s: Array, tail: Array, workload: ModulatedWorkload, left: ModulatedWorkload, state: int, decay_per_s: float
+) -> Array:
     r"""Seconds by which waits move when the state of the servers does not stay what it is, at each level of the wait.
 
-    .. math:: P(W > x \mid J = i) = P_i(W > x) \frac{P(V > x \mid J = i)}{e^{-\theta_i x}}
+    .. math:: P(W > x \mid J = i) = F + \frac{P_i(W > x)}{e^{-\theta_i x}} (M - F)
 
-    with :math:`P_i` the law of a queue that stays in state i, which may know more than two moments, and the two laws of
-    Brownian motion whose ratio says what the other states change. Who need not wait still need not.
+    M is the tail of the modulated workload and F that of the backlog in it, which everybody waits for. Of the rest the
+    share waits that waits in a queue that stays in state i: its law :math:`P_i` may know more than two moments, and
+    :math:`e^{-\theta_i x}` is what Brownian motion says of that queue.
 
     Parameters
     ----------
     wait_s, tail : numpy.ndarray
-        Ascending times x in seconds and :math:`P_i(W > x)`, the first that of no wait at all; shape (times,).
-    workload : ModulatedWorkload
-        V.
+        Ascending times x in seconds and :math:`P_i(W > x)`; several zeros first, with tails that fall to that of no
+        wait at all, are levels at which nobody waits but for a backlog. Shape (times,).
+    workload, left : ModulatedWorkload
+        M, and F (:func:`backlog`).
     state : int
         i.
     decay_per_s : float
@@ -135,15 +152,16 @@ def put_off(wait_s: Array, tail: Array, workload: ModulatedWorkload, state: int,
     numpy.ndarray
         Seconds to add to ``wait_s``, negative where other states are quicker; shape (times,).
     """
-    longest = wait_s[-1] + _BEYOND / min(decay_per_s, float(workload.decay_per_s[0]))
-    x = np.unique(np.concatenate((wait_s, np.linspace(0.0, longest, _POINTS))))
-    alone = np.interp(x, wait_s, np.log(np.maximum(tail, 1e-300)))
-    alone -= decay_per_s * np.maximum(x - wait_s[-1], 0.0)
-    moved = alone + np.log(np.maximum(workload.tail(state, x), 1e-300)) + decay_per_s * x
-    moved = np.minimum.accumulate(np.minimum(moved, alone[0]))
-    level = np.log(np.maximum(tail, 1e-300))
-    there = np.interp(-level, -moved, x)
-    return np.where(level >= alone[0], 0.0, there - wait_s)
+    own, own_tail = (part[np.searchsorted(wait_s, 0.0, side="right") - 1 :] for part in (wait_s, tail))
+    longest = own[-1] + _BEYOND / min(decay_per_s, float(workload.decay_per_s[0]))
+    x = np.unique(np.concatenate((own, np.linspace(0.0, longest, _POINTS))))
+    # beyond what is known of a tail it falls as the other does, and the ratio stays
+    known = np.minimum(x, own[-1])
+    waits = np.exp(np.interp(known, own, np.log(np.maximum(own_tail, _LEAST))) + decay_per_s * known)
+    all_, behind = workload.tail(state, x), left.tail(state, np.maximum(x, _NOT_AT_ZERO / decay_per_s))
+    behind = np.minimum(behind, all_)
+    moved = np.minimum.accumulate(np.clip(behind + waits * (all_ - behind), _LEAST, 1.0))
+    return np.asarray(np.interp(-np.log(np.maximum(tail, _LEAST)), -np.log(moved), x) - wait_s)
 
 
 def _decays(probability: Array, move: Array, variance: Array, lasting_s: float) -> tuple[Array, tuple[Array, Array]]:

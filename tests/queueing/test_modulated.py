@@ -8,7 +8,7 @@ from scipy.sparse import diags, identity, kron
 from scipy.sparse.linalg import spsolve
 
 from recqueue.errors import InputError, UnstableQueueError
-from recqueue.queueing.modulated import ModulatedWorkload, modulated_workload, put_off
+from recqueue.queueing.modulated import backlog, modulated_workload, put_off
 
 X = np.linspace(0.0, 0.2, 41)
 
@@ -91,24 +91,50 @@ def test_states_that_are_alike_count_as_one():
         np.testing.assert_allclose(split.tail(b, X), two.tail(a, X), atol=1e-5)
 
 
-def test_waits_are_put_off_by_the_ratio_of_the_two_laws():
-    """A queue whose own law is the Brownian one becomes the modulated law, times who has to wait at all."""
-    p, rho, v = np.array([0.5, 0.5]), np.array([0.8, 0.9]), np.array([0.01, 0.012])
-    law = modulated_workload(p, rho, v, 0.05)
+def test_a_queue_whose_own_law_is_the_brownian_one_gets_the_modulated_law():
+    states = np.array([0.5, 0.5]), np.array([0.8, 0.9]), np.array([0.01, 0.012]), 0.05
+    law, left = modulated_workload(*states), backlog(*states)
     for state in (0, 1):
-        decay = 2 * (1 - rho[state]) / v[state]
+        decay = 2 * (1 - states[1][state]) / states[2][state]
         wait = np.linspace(0, 12 / decay, 400)
-        tail = 0.3 * np.exp(-decay * wait)
-        moved = wait + put_off(wait, tail, law, state, decay)
+        tail = 0.3 * np.exp(-decay * wait)  # of those who come, three in ten wait
+        moved = wait + put_off(wait, tail, law, left, state, decay)
         np.testing.assert_allclose(0.3 * law.tail(state, moved), tail, rtol=2e-3, atol=1e-9)
         assert moved[0] == 0
-    faster, slower = (put_off(X, np.exp(-20 * X), law, i, 2 * (1 - rho[i]) / v[i]) for i in (0, 1))
-    assert faster[5] > 0 > slower[5]  # the quick state inherits a backlog, the slow one does not last
+    quick, slow = (put_off(X, np.exp(-20 * X), law, left, i, 2 * (1 - states[1][i]) / states[2][i]) for i in (0, 1))
+    assert quick[5] > 0 > slow[5]  # the quick state inherits a backlog, the slow one does not last
+
+
+def test_a_backlog_also_puts_off_those_who_would_not_wait():
+    """Of ten that come at the quick speed one waits; after overloads that last, as many as find a backlog do."""
+    states = np.array([0.5, 0.5]), np.array([0.3, 1.3]), np.array([1e-4, 1e-4]), 1.0
+    law, left = modulated_workload(*states), backlog(*states)
+    decay = 2 * (1 - states[1][0]) / states[2][0]
+    wait = np.concatenate((np.zeros(100), np.linspace(0.0, 12 / decay, 200)))
+    tail = np.concatenate((np.linspace(0.999, 0.11, 100), 0.1 * np.exp(-decay * wait[100:])))
+    moved = wait + put_off(wait, tail, law, left, 0, decay)
+    found = float(law.tail(0, np.array([0.01]))[0])  # far longer than any wait of its own
+    assert 0.2 < found < 0.8
+    assert tail[moved > 0.01].max() == pytest.approx(found, abs=0.02)
+    assert np.all(np.diff(moved) >= -1e-12)
 
 
 def test_no_move_without_other_states():
-    law = ModulatedWorkload(np.array([20.0]), np.array([[1.0]]))
-    assert np.abs(put_off(X, 0.5 * np.exp(-20 * X), law, 0, 20.0)).max() < 1e-6
+    one = np.ones(1), np.array([0.8]), np.array([0.02]), 1.0
+    law, left = modulated_workload(*one), backlog(*one)
+    assert np.abs(put_off(X, 0.5 * np.exp(-20 * X), law, left, 0, 20.0)).max() < 1e-6
+    assert left.tail(0, X[1:]).max() < 1e-6
+
+
+def test_a_backlog_is_a_fluid_queue():
+    """For a mean time t up at a rate u, then down at a rate d: P(backlog > x | up) falls with 1 / (u t) - 1 / (d t)."""
+    p, rho, tau = np.array([0.5, 0.5]), np.array([0.6, 1.2]), 0.1
+    left = backlog(p, rho, np.full(2, 0.01), tau)
+    # drawn anew with mean 0.1 s, one half each, is a switch with mean 0.2 s
+    decay = 1 / (0.2 * 0.2) - 1 / (0.4 * 0.2)
+    x = np.linspace(1e-3, 0.2, 30)
+    np.testing.assert_allclose(left.tail(1, x), np.exp(-decay * x), rtol=1e-3)
+    np.testing.assert_allclose(left.tail(0, x), 0.2 / 0.4 * np.exp(-decay * x), rtol=1e-3)  # flows balance
 
 
 def test_bad_values_are_refused():
