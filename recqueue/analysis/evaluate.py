@@ -9,12 +9,12 @@ from types import ModuleType
 from typing import Literal
 
 import numpy as np
-from scipy.optimize import brentq
 
 from recqueue.analysis import fusion
 from recqueue.analysis.accuracy import expected_error, on_jump
 from recqueue.analysis.pools import Costs, check, cpu_utilization, fused, loads, mixture
-from recqueue.errors import InputError, OutOfValidityError, OutsideMeasuredRangeWarning, UnstableQueueError
+from recqueue.analysis.rates import CLOSEST_TO_SATURATION, LIGHT, largest_rate, on_time, slower_when_quiet
+from recqueue.errors import InputError, OutsideMeasuredRangeWarning, UnstableQueueError
 from recqueue.queueing import forkjoin
 from recqueue.serving.performance import Performance
 from recqueue.serving.policy import Policy
@@ -24,10 +24,7 @@ from recqueue.workload.arrivals import index_of_dispersion
 Limit = Literal["cpu", "accelerator", "latency"]
 
 METHOD = "M^X/G/k fork-join on the cores, M/G/k on the accelerator, mixed over query sizes"
-_RATE_TOLERANCE = 1e-4
-CLOSEST_TO_SATURATION = 0.98
-"""No rate above this share of saturation is recommended: the latency bound may hold in the limit, but after a burst the
-queue takes of the order of 1 / 0.02^2 = 2,500 queries to drain, so no run of practical length would show or keep it."""
+__all__ = ["CLOSEST_TO_SATURATION", "METHOD", "Limit", "MaxRate", "evaluate", "largest_rate", "max_rate", "on_time"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,16 +174,16 @@ def _drift(scenario: Scenario, policy: Policy, qps: float, costs: Costs, latency
 
 
 def _late_when_quiet(scenario: Scenario, policy: Policy, costs: Costs, saturation_qps: float) -> Iterator[str]:
-    """A note where cores that are busy are quicker than idle ones, and a promise is kept only while they are busy."""
+    """A note where busy machines are quicker than idle ones, and a promise is kept only while they are busy."""
     sla = scenario.sla
-    if min(scenario.system.contention.factor) >= 1:
+    if not slower_when_quiet(scenario):
         return
-    kept = on_time(scenario, policy, 1e-3 * saturation_qps, costs)
+    kept = on_time(scenario, policy, LIGHT * saturation_qps, costs)
     if kept < sla.percentile / 100:
         yield (
             f"with hardly any load the promise is broken: only {100 * kept:.3g} % of the queries are answered within "
-            f"{sla.latency_s * 1e3:g} ms, as idle cores are slower here (contention below 1); a smaller batch size "
-            "keeps it at every rate"
+            f"{sla.latency_s * 1e3:g} ms, as idle machines are slower here; a smaller batch size may keep it at every "
+            "rate, and 'optimize' finds the best that does"
         )
 
 
@@ -208,35 +205,6 @@ def _jumps(
                 f"{name} lies on a jump: every latency from {low * 1e3:.3g} to {high * 1e3:.3g} ms is that percentile "
                 "but for one in fifty of the queries beyond it; no longer simulation would tell them apart"
             )
-
-
-def on_time(scenario: Scenario, policy: Policy, qps: float, costs: Costs) -> float:
-    """Share of queries answered within the latency bound at ``qps``; 0 when a pool is saturated or nearly so."""
-    bound = scenario.sla.latency_s
-    if qps >= CLOSEST_TO_SATURATION * min(loads(scenario, policy, costs).saturation_qps(scenario)):
-        return 0.0
-    try:
-        return float(forkjoin.distribution(mixture(scenario, policy, qps, costs, horizon_s=bound), bound))
-    except (UnstableQueueError, OutOfValidityError):
-        return 0.0
-
-
-def largest_rate(scenario: Scenario, policy: Policy, costs: Costs, *, known_feasible: float = 0.0) -> float:
-    """Largest rate at which the promise is kept, to a relative 1e-4, 0 when there is none."""
-    goal = scenario.sla.percentile / 100
-    top = CLOSEST_TO_SATURATION * min(loads(scenario, policy, costs).saturation_qps(scenario))
-    low = known_feasible or 1e-3 * top
-    if not known_feasible and on_time(scenario, policy, low, costs) < goal:
-        return 0.0
-
-    def gap(rate: float) -> float:
-        return on_time(scenario, policy, rate, costs) - goal
-
-    if low >= top:
-        return low
-    if gap(top * (1 - 1e-9)) >= 0:
-        return top
-    return float(brentq(gap, low, top, xtol=1e-9 * top, rtol=_RATE_TOLERANCE / 2)) * (1 - _RATE_TOLERANCE)
 
 
 def max_rate(scenario: Scenario) -> MaxRate:

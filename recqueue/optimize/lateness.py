@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from recqueue.analysis.evaluate import CLOSEST_TO_SATURATION, on_time
 from recqueue.analysis.in_time import far_in_time, near_in_time
 from recqueue.analysis.pools import Costs, loads
+from recqueue.analysis.rates import CLOSEST_TO_SATURATION, kept_below, on_time
 from recqueue.optimize.aims import with_bound
 from recqueue.optimize.lattice import Lattice, Place
 from recqueue.serving import Policy, Scenario
@@ -30,9 +30,14 @@ class Lateness:
         The policies.
     tests : float
         Evaluations that may be spent.
+    every_rate : bool
+        Whether a promise must be kept at every lower rate too.
     """
 
-    def __init__(self, scenario: Scenario, costs: Costs, grid: Lattice, tests: float) -> None:
+    def __init__(
+        self, scenario: Scenario, costs: Costs, grid: Lattice, tests: float, *, every_rate: bool = True
+    ) -> None:
+        self.every_rate = every_rate
         self.scenario, self.costs, self.grid, self.left, self.done = scenario, costs, grid, tests, 0
         self.goal = scenario.sla.percentile / 100
         device = scenario.system.accelerator
@@ -44,8 +49,10 @@ class Lateness:
     def keeps(self, place: Place, qps: float, latency_s: float) -> bool:
         """Whether a policy keeps the promise with that bound."""
         self._count(1)
-        policy = self.grid.policy(place)
-        return on_time(with_bound(self.scenario, latency_s), policy, qps, self.costs) >= self.goal
+        asked, policy = with_bound(self.scenario, latency_s), self.grid.policy(place)
+        if on_time(asked, policy, qps, self.costs) < self.goal:
+            return False
+        return not self.every_rate or kept_below(asked, policy, qps, self.costs)
 
     def near(self, rows: tuple[int, int], column: int, qps: float, latency_s: float) -> float:
         """Share of all queries that are late on the cores; infinite where these saturate.

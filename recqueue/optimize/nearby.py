@@ -7,8 +7,8 @@ from itertools import islice
 import numpy as np
 from scipy.optimize import brentq
 
-from recqueue.analysis.evaluate import CLOSEST_TO_SATURATION, on_time
 from recqueue.analysis.pools import Costs, loads
+from recqueue.analysis.rates import CLOSEST_TO_SATURATION, kept_below, largest_rate, on_time, on_time_up_to
 from recqueue.optimize.promising import Prospects, light_qps
 from recqueue.serving import Policy, Scenario
 
@@ -52,10 +52,12 @@ def rate_near(scenario: Scenario, policy: Policy, costs: Costs, guess: float, *,
         if (excess(ends[up]) <= 0) != up:
             break
         if ends[up] == end:  # on time up to the margin to saturation, or late with almost no load
-            return limit if up else 0.0
+            kept = up and kept_below(scenario, policy, limit, costs)
+            return limit if kept else largest_rate(scenario, policy, costs) if up else 0.0
         ends[not up] = ends[up]
     found = float(brentq(excess, ends[0], ends[1], xtol=tolerance / 2, rtol=1e-12))
-    return float(np.exp(found) * (1 - tolerance))
+    rate = float(np.exp(found) * (1 - tolerance))
+    return rate if kept_below(scenario, policy, rate, costs) else largest_rate(scenario, policy, costs)
 
 
 def best_near(
@@ -75,7 +77,7 @@ def best_near(
         if rate <= qps * (1 + _GAIN):
             break
         policy = next(prospects.likeliest(rate), start)
-        if on_time(scenario, policy, rate, costs) >= goal:
+        if on_time_up_to(scenario, policy, rate, costs) >= goal:
             best, qps = policy, max(rate, rate_near(scenario, policy, costs, 1.01 * rate, tolerance=tolerance))
             tested.add(policy)
             break
@@ -85,7 +87,7 @@ def best_near(
         for policy in islice(candidates, most):
             tested.add(policy)
             rate = light_qps(scenario, policy, costs) if ahead is None else ahead
-            if on_time(scenario, policy, rate, costs) >= goal:
+            if on_time_up_to(scenario, policy, rate, costs) >= goal:
                 best, qps = policy, max(rate, rate_near(scenario, policy, costs, 1.01 * rate, tolerance=tolerance))
                 break
         else:

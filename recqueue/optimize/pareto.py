@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recqueue.analysis import evaluate
-from recqueue.analysis.evaluate import CLOSEST_TO_SATURATION, largest_rate, on_time
 from recqueue.analysis.in_time import far_without_wait, near_without_wait
 from recqueue.analysis.pools import Costs, cpu_utilization
+from recqueue.analysis.rates import CLOSEST_TO_SATURATION, largest_rate, on_time_up_to
 from recqueue.errors import InputError, OutsideMeasuredRangeWarning
 from recqueue.optimize.changes import sla_latency
 from recqueue.optimize.lattice import Lattice, Place, lattice
@@ -257,7 +257,7 @@ class _Watts:
             self.seen.add(policy)
             self.tested += 1
             rate = max(need, 1e-3 * top)
-            if on_time(self.scenario, policy, rate, self.costs) >= self.scenario.sla.percentile / 100:
+            if on_time_up_to(self.scenario, policy, rate, self.costs) >= self.scenario.sla.percentile / 100:
                 self.take(policy, rate)
         return self.front, self.tested, left
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from recqueue.analysis.evaluate import CLOSEST_TO_SATURATION, on_time
 from recqueue.analysis.pools import Costs, loads
+from recqueue.analysis.rates import CLOSEST_TO_SATURATION, on_time_up_to
 from recqueue.optimize.memory import memory_of
 from recqueue.serving import Policy, Scenario
 
@@ -214,7 +214,7 @@ def best_share(
         if tested >= TESTED:
             break
         rate = light_qps(scenario, policy, costs) if qps is None else qps
-        share = on_time(scenario, policy, rate, costs)
+        share = on_time_up_to(scenario, policy, rate, costs)
         if share > best[1] or best[0] is None:
             best = policy, share
         if share >= enough:

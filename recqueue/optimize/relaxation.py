@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from recqueue.analysis.evaluate import CLOSEST_TO_SATURATION, largest_rate, on_time
 from recqueue.analysis.pools import Costs
+from recqueue.analysis.rates import CLOSEST_TO_SATURATION, largest_rate, on_time_up_to
 from recqueue.errors import InputError
 from recqueue.optimize.posynomial import ServiceFit, service_fit
 from recqueue.optimize.program import Pool, Question, Solution, solve
@@ -228,9 +228,9 @@ def _rounded(
     best, rate = None, 0.0
     for batch in batch_sizes:
         policy = Policy(int(batch), threshold, fused)
-        # Where busy cores quicken each other a promise may be kept at a high rate and not at a low one.
         known = max(rate, 0.9 * solution.qps) * (1 + 1e-4)
-        kept = on_time(scenario, policy, known, costs) >= scenario.sla.percentile / 100
+        goal = scenario.sla.percentile / 100
+        kept = on_time_up_to(scenario, policy, known, costs) >= goal
         found = largest_rate(scenario, policy, costs, known_feasible=known) if kept else 0.0
         if not rate and not kept:
             found = largest_rate(scenario, policy, costs)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from recqueue.analysis.evaluate import largest_rate, on_time
 from recqueue.analysis.pools import Costs
+from recqueue.analysis.rates import largest_rate, on_time_up_to
 from recqueue.errors import InputError, OutsideMeasuredRangeWarning
 from recqueue.optimize import changes
 from recqueue.optimize.promising import best_share, fits, light_qps
@@ -200,7 +200,7 @@ class _Question:
             return 0.0
         costs = self.costs(s)
         qps = light_qps(s, policy, costs) if self.qps is None else self.qps
-        return on_time(s, policy, qps, costs)
+        return on_time_up_to(s, policy, qps, costs)
 
     def closest(self, s: Scenario, *, enough: float = 1.0) -> tuple[Policy, float]:
         """Policy with the largest share in time among the promising ones, and that share."""

@@ -138,7 +138,7 @@ class _Search:
 
     def __init__(self, scenario: Scenario, costs: Costs, grid: Lattice, aim: Aim, tests: float) -> None:
         self.grid, self.aim = grid, aim
-        self.late = Lateness(scenario, costs, grid, np.inf)
+        self.late = Lateness(scenario, costs, grid, np.inf, every_rate=not isinstance(aim, LeastLatency))
         self.tests = tests
         self.open: NDArray[np.bool_] = np.zeros(grid.cpu_qps.shape, dtype=bool)
         self.by_service, self.kept = (

@@ -7,8 +7,9 @@ import pytest
 
 from recqueue.analysis.evaluate import CLOSEST_TO_SATURATION, largest_rate
 from recqueue.analysis.pools import Costs
+from recqueue.io import load_scenario
 from recqueue.optimize import optimize
-from recqueue.optimize.baselines import hill_climb, static
+from recqueue.optimize.baselines import Candidate, Confirmer, hill_climb, static
 from recqueue.optimize.baselines.clean_climb import BATCH_SIZES
 from recqueue.optimize.verify import verify
 from recqueue.profiles import LatencyCurve
@@ -214,3 +215,32 @@ def test_an_infeasible_promise_has_no_policy_and_a_reason_with_numbers():
     assert found.limit == "latency"
     assert "no policy keeps p95 <= 1 ms" in found.reason
     assert "times the bound" in found.reason
+
+
+def ncf_within(latency_s):
+    """Cores that are quicker when busy."""
+    return replace(load_scenario("ncf"), policy=None, qps=None, sla=Sla(latency_s=latency_s))
+
+
+def test_a_baseline_that_only_a_busy_machine_lets_pass_gets_no_rate(monkeypatch):
+    s = ncf_within(2e-3)
+    for quiet, rate, how in ((False, 0.0, "not confirmed at a lower rate"), (True, 16_000.0, "confirmed")):
+        log = []
+        keeps = performance_by(lambda s, qps, quiet=quiet: quiet or qps > 1000, log)
+        monkeypatch.setattr("recqueue.optimize.verify.simulate", keeps)
+        found = Confirmer(s, Costs.of(s), seed=0)(Candidate("made up", Policy(300, 700), 16_000.0)).baseline
+        assert found.qps == rate
+        assert how in found.method
+        assert [qps > 1000 for qps, _, _ in log] == [True, True, False]
+
+
+def test_a_rate_is_confirmed_where_the_machine_is_quiet_too_if_that_is_close(monkeypatch):
+    log, s, policy = [], ncf_within(1.75e-3), Policy(200, 700)  # 4 % are late when quiet
+    monkeypatch.setattr("recqueue.optimize.verify.simulate", performance_by(lambda s, qps: qps > 1000, log))
+    rate, found = verify(s, policy, 15_000.0, seed=0)
+    assert (rate, found.verdict) == (15_000.0, "fail")
+    assert [qps > 1000 for qps, _, _ in log] == [True, True, False]
+    assert len({seed for _, _, seed in log}) == 3
+    log.clear()
+    _, found = verify(ncf_within(5e-3), policy, 15_000.0, seed=0)  # hardly any are
+    assert (found.verdict, len(log)) == ("pass", 2)

@@ -10,13 +10,15 @@ from recqueue.analysis import evaluate
 from recqueue.analysis.evaluate import CLOSEST_TO_SATURATION, largest_rate, on_time
 from recqueue.analysis.in_time import far_in_time, far_without_wait, near_in_time, near_without_wait
 from recqueue.analysis.pools import Costs, loads
+from recqueue.analysis.rates import LIGHT, kept_below, least_kept_below, on_time_up_to, slower_when_quiet
 from recqueue.errors import InputError
 from recqueue.io import load_scenario
 from recqueue.optimize.baselines import normal_form
 from recqueue.optimize.memory import memory_of
+from recqueue.optimize.nearby import rate_near
 from recqueue.optimize.search import lattice, search
-from recqueue.profiles import Drift
-from recqueue.serving import Accelerator, Policy, Power
+from recqueue.profiles import Contention, Drift
+from recqueue.serving import Accelerator, Policy, Power, Sla
 from recqueue.simulate import offered_load
 from recqueue.workload import sizes_from_pmf
 from studies.exact_search import EQUAL, places, random_scenario
@@ -66,6 +68,43 @@ def test_nor_where_the_speed_drifts(seed):
     found = search(drifting, costs, exact=True)
     assert_nothing_is_better(drifting, costs, lattice(drifting, costs), found)
     assert found.qps <= search(s, steady, exact=True).qps * (1 + EQUAL)
+
+
+@pytest.mark.parametrize("seed", [2, 3, 5, 7])
+def test_nor_where_busy_cores_are_quicker_and_the_promise_holds_at_every_rate(seed):
+    s = random_scenario(seed)
+    k = s.system.cores
+    valley = Contention(busy=(1, (k + 1) // 2, k), factor=(1.0, 1.3, 0.6)) if seed % 2 and k > 2 else None
+    quicker = valley or Contention(busy=(1, k), factor=(1.0, 0.5))
+    s = replace(s, system=replace(s.system, contention=quicker))
+    costs, goal = Costs.of(s), s.sla.percentile / 100
+    grid, found = lattice(s, costs), search(s, costs, exact=True)
+    best = max(largest_rate(s, grid.policy(p), costs) for p in places(grid))
+    assert found.qps == pytest.approx(best, rel=EQUAL)
+    if found.policy is not None:
+        kept = [on_time(s, found.policy, share * found.qps, costs) for share in np.geomspace(1e-4, 1 - 1e-6, 40)]
+        assert min(kept) >= goal - 1e-7
+
+
+def test_a_promise_that_only_a_busy_machine_keeps_is_none():
+    """NCF within 2 ms: batches of 300 carry more, but are late for one query in 17 while the cores are cold."""
+    s = replace(load_scenario("ncf"), policy=None, qps=None, sla=Sla(latency_s=2e-3))
+    costs, goal = Costs.of(s), 0.95
+    found, late = search(s, costs), Policy(300, 700)
+    light = LIGHT * CLOSEST_TO_SATURATION * min(loads(s, late, costs).saturation_qps(s))
+    assert slower_when_quiet(s)
+    assert on_time(s, late, 1.03 * found.qps, costs) >= goal > on_time_up_to(s, late, 1.03 * found.qps, costs)
+    assert least_kept_below(s, late, found.qps, costs) == (light, on_time(s, late, light, costs))
+    assert on_time(s, late, light, costs) == pytest.approx(
+        0.94, abs=0.002
+    )  # 3 % more and 6 % late: in the documentation
+    assert largest_rate(s, late, costs) == 0 < found.qps
+    assert rate_near(s, late, costs, found.qps) == 0
+    assert rate_near(s, found.policy, costs, found.qps) == pytest.approx(found.qps, rel=2e-4)
+    assert kept_below(s, found.policy, found.qps, costs)
+    steady = replace(s, system=replace(s.system, contention=Contention(busy=(1,), factor=(1.0,))))
+    assert not slower_when_quiet(steady)
+    assert on_time_up_to(steady, late, 1e3, costs) == on_time(steady, late, 1e3, costs)
 
 
 @pytest.mark.parametrize("seed", [1, 6, 9])

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from recqueue.analysis.evaluate import largest_rate
 from recqueue.analysis.pools import Costs
+from recqueue.analysis.rates import largest_rate
 from recqueue.optimize.baselines.candidate import Candidate, normal_form
 from recqueue.optimize.baselines.clean_climb import hill_climb
 from recqueue.optimize.baselines.published import published_hill_climb
@@ -76,11 +76,13 @@ class Confirmer:
             )
         rate, seen = self.test(candidate.policy, candidate.believed_qps)
         passed = seen is not None and seen.verdict == "pass"
+        lower = seen is not None and not passed and seen.performance is not None and seen.performance.qps < rate
+        how = "not confirmed at a lower rate" if lower else "confirmed by simulation"
         return Confirmed(
             Baseline(
                 policy=candidate.policy,
                 qps=rate if passed else 0.0,
-                method=f"{candidate.method}, confirmed by simulation",
+                method=f"{candidate.method}, {how}",
                 sub_requests=candidate.sub_requests,
                 believed_qps=candidate.believed_qps,
                 verification_sub_requests=seen.sub_requests if seen else 0,
