@@ -6,7 +6,8 @@ Services of the cores, over the records of single batch sizes and of the policie
 
 with :math:`\kappa` linear in the logarithm of b. The wake-up of a worker is the time from release to start and what
 its first service takes longer, c: its caches hold other things by then. Launches of n items in q queries:
-:math:`L(n) + (q - 1) f`, times :math:`1 + h` while all cores of the host are busy. How the speed of the machine drifts
+:math:`L(n) + (q - 1) f`, times :math:`1 + h` while all cores of the host are busy; one that finds the accelerator idle
+is longer, by what the process that launches has lost of its caches meanwhile. How the speed of the machine drifts
 is told by the fitting half and the canaries (:mod:`calibration.weather`). Policies of the held-out half are not read
 here.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,8 @@ KNOTS = (1, 4, 16, 64, 200, 700)
 the drift of the machine."""
 SMALL, LARGE = 16, 700
 """Batch sizes between which the strength of contention is interpolated."""
+FOLLOWS_S = 6e-5
+"""A launch that begins so soon after another found a query waiting."""
 LAUNCH_ITEMS = (100, 300, 700, 1400, 2800, 5600, 11200)
 Rows = Sequence[Mapping[str, str]]
 
@@ -63,8 +67,9 @@ class LiveFit:
         From release to start on an idle worker, and c.
     launch_items, launch_s : tuple
         L(n); empty without an accelerator, and so the rest is 0.
-    launch_cv, fused_query_s, launch_woken_s, host_slowdown : float
-        Spread of launches of one kind, f, from sending to start of a launch on an idle accelerator, and h.
+    launch_cv, fused_query_s, launch_woken_s, launch_cold_s, host_slowdown : float
+        Spread of launches of one kind, f, from sending to start of a launch on an idle accelerator, what it takes
+        longer, and h.
     error : float
         Median relative residual of the mean service of a kind.
     weather : Weather
@@ -85,9 +90,15 @@ class LiveFit:
     launch_cv: float = 0.0
     fused_query_s: float = 0.0
     launch_woken_s: float = 0.0
+    launch_cold_s: float = 0.0
     host_slowdown: float = 0.0
     error: float
     weather: Weather = CALM
+
+    def expected_launches(self, items: NDArray[Any], queries: NDArray[Any], busy: float) -> NDArray[np.float64]:
+        """Mean seconds of launches right after others, by their items and queries, beside this share of busy cores."""
+        alone = np.interp(items, self.launch_items, self.launch_s) + (queries - 1) * self.fused_query_s
+        return np.asarray(alone * (1 + self.host_slowdown * busy))
 
     def expected(self, items: NDArray[Any], busy: NDArray[Any], idle: NDArray[Any]) -> NDArray[np.float64]:
         """Mean seconds of services, by their items, the busy workers and whether theirs was idle."""
@@ -113,6 +124,7 @@ def fit(folder: Path, model: str) -> LiveFit:
     policies = [s for s in segments if "split" in s.row and _may_be_fitted(s)]
     mean = _mean_speed(fitted, policies)
     fitted = replace(fitted, service_s=tuple(mean * s for s in fitted.service_s))
+    fitted = launches_among_others(fitted, policies)
     found = weather(list(_stretches(fitted, [*policies, *filter(_is_canary, segments)])))
     return replace(fitted, weather=found, noise=_without_drift(fitted.noise, found, policies))
 
@@ -241,6 +253,36 @@ def _noise(runs: Sequence[Services], expected: _Expected) -> tuple[float, ...]:
     every = np.sort(np.concatenate(parts)) if parts else np.ones(NOISE_POINTS)
     factors = np.array([part.mean() for part in np.array_split(every, NOISE_POINTS)])
     return tuple((factors / factors.mean()).tolist())
+
+
+def launches_among_others(fitted: LiveFit, policies: Sequence[Segment]) -> LiveFit:
+    """Launches as they were under the policies: quicker than alone right after another, slower after a pause."""
+    if not fitted.launch_items or not policies:
+        return fitted
+    seconds, expected, gap = (np.concatenate(c) for c in zip(*map(partial(_launched, fitted), policies), strict=True))
+    follows = gap < FOLLOWS_S
+    if follows.sum() < LEAST or (~follows).sum() < LEAST:
+        return fitted
+    warm = float(seconds[follows].sum() / expected[follows].sum())
+    cold_s = max(float((seconds - warm * expected)[~follows].mean()), 0.0)
+    return replace(
+        fitted,
+        launch_s=tuple(warm * s for s in fitted.launch_s),
+        fused_query_s=warm * fitted.fused_query_s,
+        launch_cold_s=cold_s,
+    )
+
+
+def _launched(fitted: LiveFit, segment: Segment) -> tuple[NDArray[np.float64], ...]:
+    """Launches of a run but its first: seconds, seconds expected, and the pause before."""
+    record = segment.record
+    if not len(record.get("far_query", ())):
+        return np.empty(0), np.empty(0), np.empty(0)
+    _, first, queries = np.unique(record["far_launch"], return_index=True, return_counts=True)
+    items = np.add.reduceat(record["query_items"][record["far_query"]].astype(np.int64), first)
+    start, end = record["far_start_us"][first] / 1e6, record["far_end_us"][first] / 1e6
+    expected = fitted.expected_launches(items, queries, float(segment.row["utilization_cpu"]))
+    return (end - start)[1:], expected[1:], start[1:] - end[:-1]
 
 
 def _launches(rows: Rows, workers: int) -> dict[str, Any]:
