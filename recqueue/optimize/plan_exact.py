@@ -163,13 +163,13 @@ def cheapest_within(
     Parameters
     ----------
     given
-        Columns of the hour and what is asked, as the compiled search wants them (:meth:`plan_pool.Columns.arguments`).
+        Columns of the hour and what is asked, as the compiled search wants them (``plan_pool.Columns.arguments``).
     prices, stock
         Of each type.
     budget : float
         Above the bound.
     tolerance, nodes
-        Of the search for the cheapest machines of one model (:func:`plan_kernel.one_model`).
+        Of the search for the cheapest machines of one model (``plan_kernel.one_model``).
 
     Raises
     ------
