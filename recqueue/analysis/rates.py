@@ -19,7 +19,7 @@ queue takes of the order of 1 / 0.02^2 = 2,500 queries to drain, so no run of pr
 LIGHT = 1e-3
 """Share of the closest rate to saturation that counts as hardly any load."""
 LOOKS = (LIGHT, 0.1, 0.25, 0.5, 0.75)
-"""Shares of it at which a promise is looked at where queries may be slower at a lower rate."""
+"""Shares of it at which a promise is looked at where queries may be slower at a lower rate: the first or all."""
 
 
 def on_time(scenario: Scenario, policy: Policy, qps: float, costs: Costs) -> float:
@@ -72,7 +72,15 @@ def least_kept_below(scenario: Scenario, policy: Policy, qps: float, costs: Cost
 
 
 def _looks(scenario: Scenario, policy: Policy, costs: Costs) -> list[float]:
-    return [share * _closest(scenario, policy, costs) for share in LOOKS] if slower_when_quiet(scenario) else []
+    """Rates at which a promise that is kept at a higher rate is looked at.
+
+    Where cores are slowest alone, hardly any load has the slowest services and the rate itself the longest waits. In
+    between both are well below, as waits grow more than linearly, so one look is enough.
+    """
+    if not slower_when_quiet(scenario):
+        return []
+    shares = LOOKS if max(scenario.system.contention.factor) > 1 else LOOKS[:1]
+    return [share * _closest(scenario, policy, costs) for share in shares]
 
 
 def largest_rate(scenario: Scenario, policy: Policy, costs: Costs, *, known_feasible: float = 0.0) -> float:
