@@ -24,6 +24,11 @@ def by_row(ordered: NDArray[np.float64], rank: float) -> NDArray[np.float64]:
     return _between(ordered[:, low], ordered[:, high], share)
 
 
+def percentile(values: NDArray[np.float64], rank: float) -> float:
+    """Percentile of unsorted values, as :func:`numpy.percentile`; many times quicker for a few values."""
+    return float(by_row(np.sort(values)[None], rank)[0])
+
+
 def pooled(ordered: NDArray[np.float64], rank: float) -> float:
     """Percentile of all sorted rows together.
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, t
 
-from recqueue.simulate.ordered import by_row, pooled
+from recqueue.simulate.ordered import by_row, percentile, pooled
 from recqueue.simulate.statistics import (
     SQUARE_ROOT_GROWTH,
     TREND_LEVEL,
@@ -68,7 +68,7 @@ def test_percentiles_of_sorted_rows_are_those_of_numpy(rows, columns):
     apart = rng.exponential(size=(rows, columns)) * np.exp(rng.normal(size=(rows, 1)))  # rows that hardly overlap
     for x in (apart, rng.integers(1, 5, size=(rows, columns)).astype(float)):
         for rank in (0, 33.3, 50, 95, 99, 99.9, 100):
-            assert pooled(np.sort(x, axis=1), rank) == np.percentile(x, rank)
+            assert pooled(np.sort(x, axis=1), rank) == percentile(x.ravel(), rank) == np.percentile(x, rank)
             assert np.array_equal(by_row(np.sort(x, axis=1), rank), np.percentile(x, rank, axis=1))
 
 

@@ -197,10 +197,12 @@ def _climb(
     gap_s: float | None = None,
 ) -> Phase:
     """One phase; ``gap_s`` is the mean gap until the first feedback."""
+    from recqueue.simulate.ordered import percentile
+
     phase = Phase(schedule, len(policies), gaps_s, scenario.sla.latency_s)
     server.set(policy=policies[0], qps=1 / (gap_s or phase.gap_s))
     while not phase.over:
-        decided = phase.update(float(np.percentile(server.window(), scenario.sla.percentile)))
+        decided = phase.update(percentile(server.window(), scenario.sla.percentile))
         server.set(policy=policies[phase.configuration], qps=1 / phase.gap_s)
         if decided:
             server.drain(schedule.pause_s)

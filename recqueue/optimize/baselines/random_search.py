@@ -49,10 +49,12 @@ def random_search(scenario: Scenario, budget: int, *, seed: int) -> Candidate:
             break
         drawn = Policy(int(rng.integers(1, scenario.sizes.max_items + 1)), thresholds[rng.integers(len(thresholds))])
         asked = normal_form(scenario, drawn)
-        high = 1 / max(offered_load(scenario, asked, 1.0))
-        if asked in seen or high <= best * _GAIN:
+        if asked in seen:
             continue
         seen.add(asked)
+        high = 1 / max(offered_load(scenario, asked, 1.0))
+        if high <= best * _GAIN:
+            continue
         low = best * _GAIN
         if best > 0 and not keeps(asked, low):
             continue
