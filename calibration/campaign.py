@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,16 +21,30 @@ import torch
 
 from calibration import insitu
 from calibration.insitu import Notebook
-from calibration.live import Run, even_load, live_server, summary
-from calibration.plan import MODEL_WEIGHT, Campaign, Configuration, Planned, dealt, in_order, planned, queries_of
+from calibration.live import Run, even_load, live_server, piece, summary
+from calibration.plan import (
+    EVERY,
+    MODEL_WEIGHT,
+    SKIPPED,
+    Campaign,
+    Configuration,
+    Planned,
+    dealt,
+    in_order,
+    planned,
+    seconds_of,
+    unit_of,
+)
 from calibration.rows import write_manifest
-from calibration.testbed import Seen, Server
+from calibration.testbed import Server
 from calibration.timing import CORES, FORK, Budget
 from recqueue.errors import InputError
 from recqueue.workload import QuerySizes, mlperf_sizes
 
-SERVICES_SHARE, LAUNCHES_SHARE = 0.08, 0.06
-"""Share of each round for single sub-requests and launches."""
+SERVICES_SHARE, LAUNCHES_SHARE = 0.07, 0.05
+"""Share of each round for single sub-requests and for launches, at most."""
+CANARY_S = 0.35
+"""What a canary takes, about."""
 PASSES, CAPACITIES_SHARE, SHORT_S, PILOT_LOAD = 2, 0.08, (0.1, 0.4), 0.7
 """Capacities: passes over all configurations, their share of the time, seconds of each of their two runs at least and
 at most, and the load of the second."""
@@ -118,26 +132,40 @@ class _Measurement:
         launches = dealt(len(insitu.LAUNCHES) if whole and self.server.has_accelerator else 0, rounds, seed + 1)
         canary = insitu.Canary(self.server, self.notes)
         total = self.budget.left
+        seconds = self._lengths(runs, capacity, total / rounds)
         for number in range(rounds):
             if self.budget.left < 0.5 and number:
                 self._say(f"stopped before round {number + 1} of {rounds}")
                 break
-            part = self.budget.part(rounds - number)
-            self.notes.round, self.notes.share = number, 1 - self.budget.left / total + 1 / rounds
+            self.notes.round, self.notes.share = number, (number + 1) / rounds
             canary.run()
             insitu.measure_services(self.server, self.notes, SERVICES_SHARE * total / rounds, services[number])
             insitu.measure_launches(self.server, self.notes, LAUNCHES_SHARE * total / rounds, launches[number])
             order = in_order(runs, self.notes.common["model"], number, rounds)
             for i, run in enumerate(order):
-                if self.budget.left < 0.5 and (i or number):  # one at least
-                    self._say(f"stopped before segment {i + 1} of {len(order)}")
-                    break
+                if self.budget.left < 0.5 + seconds[run] and (i or number):  # one at least
+                    self._say(f"no time for segment {i + 1} of {len(order)}")
+                    continue
                 if i and i % CANARY_EVERY == 0:
                     canary.run()
-                self._serve(order[i:], part, capacity[run.configuration])
+                self._serve(run, seconds[run], capacity[run.configuration])
             canary.run()
             self.notes.write()
             self._say(f"round {number + 1} of {rounds} done, records {self.notes.archive.size / 2**20:.1f} MiB")
+
+    def _lengths(
+        self, runs: Sequence[Planned], capacity: Mapping[Configuration, Both], round_s: float
+    ) -> dict[Planned, float]:
+        """Seconds of the segments of each run, the same in all rounds, so that the rounds fill the time."""
+        share = 1 - (0 if self.campaign.configurations else SERVICES_SHARE + LAUNCHES_SHARE)
+        left = share * round_s - CANARY_S * (2 + len(runs) // CANARY_EVERY)
+        rates = [_rate(run, capacity[run.configuration]) for run in runs]
+        unit = unit_of(runs, rates, left)
+        self._say(f"segments of {unit:.2f} s times their weight")
+        return {
+            run: seconds_of(run, unit, qps, self._most(run.configuration))
+            for run, qps in zip(runs, rates, strict=True)
+        }  # fmt: skip
 
     def _most(self, configuration: Configuration) -> int:
         """Queries that fit on the board whatever they are; sub-requests of the mean, with room to spare."""
@@ -190,26 +218,34 @@ class _Measurement:
                        queries=run.queries, capacity_cpu_qps=both[0], capacity_accelerator_qps=both[1],
                        utilization_cpu=busy)  # fmt: skip
 
-    def _serve(self, runs: Sequence[Planned], part: Budget, capacity: Both) -> Seen:
-        """The first of these runs, which share what is left of this round."""
-        this, notes = runs[0], self.notes
-        qps = float(f"{this.load * min(capacity):.6g}")
-        queries = queries_of(runs, part.left, qps, self._most(this.configuration))
-        seed = zlib.crc32(f"{notes.common['model']} {this.configuration} {this.load} {notes.round}".encode())
-        run = _run(this.configuration, qps, queries, seed)
-        seen = notes.run(self.server, even_load(run, self.sizes), keep=1.0 if this.split == "fit" else notes.share)
-        row = summary(run, seen, notes.workers)
-        notes.add("live.csv", split=this.split, configuration=str(this.configuration), load=this.load,
+    def _serve(self, this: Planned, seconds: float, capacity: Both) -> None:
+        """A segment: its piece of the load that all segments of this run make together."""
+        notes, c = self.notes, this.configuration
+        every = min(EVERY.get(this.load, 1), self.campaign.how_often)
+        pieces = -(-self.campaign.how_often // every)
+        qps = _rate(this, capacity)
+        seed = zlib.crc32(f"{notes.common['model']} {c} {this.load}".encode())
+        run = _run(c, qps, max(round(pieces * seconds * qps), pieces), seed)
+        number = min(notes.round // every, pieces - 1)
+        load = piece(even_load(run, self.sizes), number, pieces, run.queries / qps)
+        seen = notes.run(self.server, load, keep=1.0 if this.split == "fit" else notes.share)
+        row = summary(run, seen, notes.workers, skipped=SKIPPED)
+        queries = row["queries"]
+        notes.add("live.csv", split=this.split, configuration=str(c), load=this.load,
                   arrivals="even", sizes="mlperf", capacity_cpu_qps=capacity[0],
-                  capacity_accelerator_qps=capacity[1], **row)  # fmt: skip
-        self._say(f"{notes.round:2d} {this.configuration!s:>10s} at {this.load:4.2f}  {qps:8.1f} qps {queries:6d} "
+                  capacity_accelerator_qps=capacity[1], piece=number, pieces=pieces, all_queries=run.queries,
+                  skipped=SKIPPED, **row)  # fmt: skip
+        self._say(f"{notes.round:2d} {c!s:>10s} at {this.load:4.2f}  {qps:8.1f} qps {queries:6d} "
                   f"queries  p95 {1e3 * row['p95_s']:8.2f} ms  busy {row['utilization_cpu']:.3f} "
                   f"{row['utilization_accelerator']:.3f}  late {1e6 * row['lateness_p99_s']:.0f} us"
                   f"  stolen {notes.stolen_s:.2f} s")  # fmt: skip
-        return seen
 
     def _say(self, text: str) -> None:
         print(f"{self.notes.common['model']} {self.budget.left:4.0f} s left: {text}", flush=True)
+
+
+def _rate(run: Planned, capacity: Both) -> float:
+    return float(f"{run.load * min(capacity):.6g}")
 
 
 def _run(configuration: Configuration, qps: float, queries: int, seed: int) -> Run:

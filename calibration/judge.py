@@ -29,6 +29,11 @@ def half_width(row: Row) -> float:
     return (float(row["p95_high_s"]) - float(row["p95_low_s"])) / 2 / float(row["p95_s"])
 
 
+def in_range(row: Row) -> bool:
+    """Whether the measured p95 lies where 95 % of such measurements should, by replays that drift by chance."""
+    return float(row["range_p95_low_s"]) <= float(row["p95_s"]) <= float(row["range_p95_high_s"])
+
+
 def quiet(row: Row) -> bool:
     """Whether the machine was left alone during a run."""
     seconds = float(row["queries"]) / float(row["qps"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,16 @@ def even_load(run: Run, sizes: QuerySizes) -> Load:
     )
 
 
+def piece(load: Load, number: int, pieces: int, seconds: float) -> Load:
+    """One of as many equally long pieces of a load that lasts ``seconds`` in all, from its own start.
+
+    An even load in one piece offers exactly its rate; a piece of it does not, as little as a stretch of a long run.
+    """
+    length = seconds / pieces
+    mine = np.minimum((load.arrival_s / length).astype(np.int64), pieces - 1) == number
+    return replace(load, arrival_s=load.arrival_s[mine] - number * length, items=load.items[mine])
+
+
 def poisson_load(run: Run, sizes: QuerySizes) -> Load:
     """Poisson arrivals with sizes of a distribution; the same seed gives the same queries whatever the policy."""
     gaps, items = (np.random.default_rng(s) for s in np.random.SeedSequence(run.seed).spawn(2))
@@ -100,9 +110,9 @@ def live_server(
         yield server
 
 
-def summary(run: Run, seen: Seen, workers: int) -> dict[str, Any]:
-    """Row of a run, the first tenth of the queries left out; times in seconds."""
-    first = len(seen.load.items) // 10
+def summary(run: Run, seen: Seen, workers: int, *, skipped: float = 0.1) -> dict[str, Any]:
+    """Row of a run, the first of its queries left out, a tenth of them by default; times in seconds."""
+    first = int(len(seen.load.items) * skipped)
     latency = seen.latency_s[first:]
     low, high = interval_of(latency, 0.95)
     service, window = seen.end_s - seen.start_s, (seen.load.arrival_s[first], seen.load.arrival_s[-1])
@@ -112,6 +122,7 @@ def summary(run: Run, seen: Seen, workers: int) -> dict[str, Any]:
     late = np.quantile(seen.lateness_s, [0.5, 0.99])
     return {
         **asdict(run),
+        "queries": len(seen.load.items),
         "mean_s": latency.mean(),
         **{f"p{100 * p:g}_s": np.quantile(latency, p) for p in (0.5, 0.95, 0.99)},
         "p95_low_s": low,

@@ -49,17 +49,19 @@ FIT = tuple(map(Configuration.parse, ("25", "128", "1000", "128/300/1", "64/500/
 HELD_OUT = tuple(map(Configuration.parse, ("64", "256", "64/300/4", "256/300/16")))
 LOADS = {"held-out": (0.5, 0.7, 0.8, 0.9), "fit": (0.5, 0.8)}
 """Share of a configuration's capacity that is offered."""
-ROUNDS = 8
+ROUNDS = 6
 """How often each run is made; the spread over so many segments gives the interval of a measurement."""
-WEIGHT = {0.5: 0.8, 0.7: 1.1, 0.8: 1.8, 0.9: 3.0}
+WEIGHT = {0.5: 0.7, 0.7: 1.2, 0.8: 2.4, 0.9: 4.5}
 """Share of the time that a run gets: the fuller a server, the longer its memory and the more a drift does to it."""
 EVERY = {0.9: 2}
 """Loads whose runs are made in every so many rounds only, and as much longer: a queue that a slow moment has filled at
 90 % load takes seconds to empty, and a run that begins with an empty one must last several times that."""
-FIT_WEIGHT = 0.5
+FIT_WEIGHT = 0.4
 """The same for the fitting half: a service is known after far fewer queries than a 95th percentile."""
 SHORTEST_S, FEWEST = 0.3, 60
-"""Least seconds and queries of a segment."""
+"""Least seconds and queries of a segment, on average."""
+SKIPPED = 0.2
+"""Share of a segment's queries, the first ones, that are not counted: its queue was empty when it began."""
 MODEL_WEIGHT = {"ncf": 0.6, "dlrm-rmc1": 0.9, "din": 1.3, "dlrm-rmc2": 1.4}
 """Share of the time that a model gets, 1 if not named: a slow model needs longer for as many queries."""
 EXPLORED = {"fit": tuple(map(Configuration.parse, ("128", "64/500/16"))), "held-out": (Configuration(64),)}
@@ -141,8 +143,23 @@ def dealt(count: int, rounds: int, seed: int) -> list[list[int]]:
     return [order[i::rounds] for i in range(rounds)]
 
 
-def queries_of(runs: Sequence[Planned], left_s: float, qps: float, most: int) -> int:
-    """Queries of the first of these runs: its share of what is left, no more than fit on the board."""
-    share = runs[0].weight / sum(r.weight for r in runs)
-    seconds = max(SHORTEST_S, (left_s - OVERHEAD_S * len(runs)) * share)
-    return int(max(FEWEST, min(seconds * qps, most)))
+def seconds_of(run: Planned, unit_s: float, qps: float, most: int) -> float:
+    """Length of a segment: its share in units, no more queries than fit on the board."""
+    return min(max(unit_s * run.weight, SHORTEST_S, FEWEST / qps), most / qps)
+
+
+def unit_of(runs: Sequence[Planned], rates: Sequence[float], left_s: float) -> float:
+    """Seconds of a unit of weight, so that a round through these runs takes as long as there is.
+
+    A segment has a least length, and so this is found by bisection.
+    """
+    low, high = 0.0, max(left_s, 0.0)
+    for _ in range(60):
+        unit = (low + high) / 2
+        # a run that is not made in every round counts with its mean
+        takes = sum(
+            (seconds_of(r, unit, qps, 1 << 60) + OVERHEAD_S) / EVERY.get(r.load, 1)
+            for r, qps in zip(runs, rates, strict=True)
+        )
+        low, high = (unit, high) if takes < left_s else (low, unit)
+    return low

@@ -4,7 +4,8 @@ Four predictions stand beside each measurement (the pooled segments of a policy 
 rate and the policy: *still* is the formula for a machine whose speed stays the same, *formula* knows how it drifts,
 *simulated* is the simulator for an endless run on the drifting machine. The *replay* sends the queries of these very
 segments, at their arrival times and with their sizes and from an empty queue each, through a simulated server that
-drifts by chance. The last one, *own_speed*, knows the measured speed of the machine at each moment of each segment.
+drifts by chance; it also says in which range such a measurement should lie, given that it is short. The last one,
+*own_speed*, knows the measured speed of the machine at each moment of each segment.
 Their ratios name the parts of a miss:
 
 ``formula``
@@ -20,6 +21,7 @@ Their ratios name the parts of a miss:
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ from numpy.typing import NDArray
 
 from calibration.livefit import LiveFit, fit
 from calibration.livetext import scenario_text
-from calibration.runs import NAMES, Measured, Segment, counted, measured_runs, rows_of, statistics
+from calibration.runs import NAMES, Measured, Segment, measured_runs, rows_of, statistics
 from calibration.testbed import Load
 from calibration.windows import WINDOW_S
 from recqueue import load_scenario
@@ -39,8 +41,9 @@ from recqueue.simulate import simulate, spawn
 from recqueue.simulate.pools import AcceleratorPool, core_pool
 from recqueue.simulate.replication import typical_batch
 
-REPLAYS = 12
-"""Replays of a segment, each with other service noise and drift; all of them pooled are the prediction."""
+REPLAYS, CHANCES = 12, 40
+"""Replays of a segment at the measured speed, and of one that drifts by chance; their mean is the prediction, and the
+middle 95 % of the latter are the range in which a measurement of that length should lie."""
 QUERIES = 400_000
 """Queries of a simulation that stands for an endless run."""
 TRACE_S = 0.1
@@ -107,8 +110,8 @@ def predict(scenario: Scenario, fitted: LiveFit, measured: Measured) -> dict[str
     calm, row = still(s), measured.row
     qps, segments = float(row["qps"]), measured.segments
     formula, endless = evaluate(s, qps=qps), simulate(s, qps=qps, queries=QUERIES, seed=1)
-    loads = [segment.load for segment in segments]
-    speeds = [trace(fitted, segment) for segment in segments]
+    chances = _replays(s, segments, [None] * len(segments), CHANCES)
+    low, high = np.quantile(chances[:, NAMES.index("p95")], (0.025, 0.975))
     windows = [segment.windows for segment in segments if segment.windows is not None]
     seconds = sum(float(w.seconds.sum()) for w in windows)
     expected = sum(float(w.expected(fitted.expected).sum()) for w in windows)
@@ -116,27 +119,48 @@ def predict(scenario: Scenario, fitted: LiveFit, measured: Measured) -> dict[str
         "still": _of(evaluate(calm, qps=qps).latency_s),
         "formula": _of(formula.latency_s),
         "simulated": _of(endless.latency_s),
-        "replayed": _pooled([counted(replay(s, load, REPLAYS * i + j)) for j in range(REPLAYS)
-                             for i, load in enumerate(loads)], len(loads)),
-        "own_speed": _pooled([counted(replay(calm, load, REPLAYS * i + j, known)) for j in range(REPLAYS)
-                              for i, (load, known) in enumerate(zip(loads, speeds, strict=True))], len(loads)),
+        "replayed": chances.mean(axis=0),
+        "own_speed": _replays(calm, segments, [trace(fitted, segment) for segment in segments], REPLAYS).mean(axis=0),
     }  # fmt: skip
     return {
         **row,
         "predicted_utilization_cpu": formula.utilization["cpu"],
         "speed": seconds / expected if expected > 0 else 1.0,
+        "covered": covered(measured),
+        "range_p95_low_s": float(low),
+        "range_p95_high_s": float(high),
         **{f"{way}_{n}_s": float(v) for way, values in ways.items() for n, v in zip(NAMES, values, strict=True)},
     }
+
+
+def covered(measured: Measured) -> float:
+    """Share of the time of a measurement whose services were kept; 1 where the cores served nothing."""
+    kept, whole = 0.0, 0.0
+    for segment in measured.segments:
+        if segment.windows is not None and len(segment.windows.count):
+            used = np.flatnonzero(segment.windows.count.sum(axis=1))
+            kept += float(len(used) * WINDOW_S)
+            whole += max(float(segment.load.arrival_s[-1]), float(len(used) * WINDOW_S))
+    return kept / whole if whole else 1.0
 
 
 def _of(latency_s: Any) -> NDArray[np.float64]:
     return np.array([latency_s[n] for n in NAMES])
 
 
-def _pooled(replays: list[NDArray[np.float64]], segments: int) -> NDArray[np.float64]:
-    """Statistics of all segments together, averaged over their replays, as the measured ones are of one."""
-    each = [np.concatenate(replays[i : i + segments]) for i in range(0, len(replays), segments)]
-    return np.asarray(np.mean([statistics(latency) for latency in each], axis=0))
+def _replays(
+    scenario: Scenario, segments: Sequence[Segment], speeds: Sequence[Trace | None], count: int
+) -> NDArray[np.float64]:
+    """Statistics of all segments together, as the measured ones are of them, for each of some replays."""
+    loads = [segment.load for segment in segments]
+    found = []
+    for turn in range(count):
+        latency = [
+            segment.counted(replay(scenario, load, count * i + turn, known))
+            for i, (segment, load, known) in enumerate(zip(segments, loads, speeds, strict=True))
+        ]
+        found.append(statistics(np.concatenate(latency)))
+    return np.array(found)
 
 
 def measured_models(folder: Path) -> list[str]:
@@ -159,8 +183,10 @@ def write_scenarios(folder: Path, names: list[str], out: Path) -> None:
             for lag, c, n in zip(w.lag_s, w.covariance, w.pairs, strict=True)
         ]  # fmt: skip
         print(f"{out / name}.yaml: drift of {100 * w.sd:.1f} % lasting {w.lasting_s:.2g} s", flush=True)
-    if found:
-        _write(out / "drift.csv", found)
+    path = out / "drift.csv"
+    kept: list[dict[str, Any]] = [{**r} for r in (rows_of(path) if path.exists() else []) if r["model"] not in names]
+    if kept or found:
+        _write(path, kept + found)
 
 
 def predict_all(folder: Path, names: list[str], out: Path, *, runs: Path | None = None) -> None:

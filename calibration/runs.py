@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.live import Run, even_load
+from calibration.live import Run, even_load, piece
 from calibration.records import Record, read_records
 from calibration.seen import interval_of
 from calibration.testbed import Load
@@ -75,8 +75,14 @@ class Segment:
     def load(self) -> Load:
         """The queries that were sent."""
         r = self.row
-        run = Run(batch_size=int(r["batch_size"]), qps=float(r["qps"]), queries=int(r["queries"]), seed=int(r["seed"]))
-        return even_load(run, mlperf_sizes())
+        queries = int(r.get("all_queries", r["queries"]))
+        run = Run(batch_size=int(r["batch_size"]), qps=float(r["qps"]), queries=queries, seed=int(r["seed"]))
+        load = even_load(run, mlperf_sizes())
+        return piece(load, int(r["piece"]), int(r["pieces"]), run.queries / run.qps) if "piece" in r else load
+
+    def counted(self, latency: NDArray[Any]) -> NDArray[Any]:
+        """Latencies without the first ones, which found a queue that is not yet what it will be."""
+        return latency[int(len(latency) * float(self.row.get("skipped", 0.1))) :]
 
     @cached_property
     def services(self) -> Services | None:
@@ -87,11 +93,6 @@ class Segment:
     def windows(self) -> Windows | None:
         """Sums over windows; None where the cores served nothing."""
         return Windows.of_record(self.record, self.workers)
-
-
-def counted(latency: NDArray[Any]) -> NDArray[Any]:
-    """Latencies without the first tenth, in which the queue is not yet what it will be."""
-    return latency[len(latency) // 10 :]
 
 
 def statistics(latency_s: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -135,7 +136,7 @@ class Measured:
         columns = (*(f"{n}_s" for n in NAMES), "p95_low_s", "p95_high_s")
         if len(self.segments) == 1:
             return {name: float(self.segments[0].row[name]) for name in columns}
-        latency = np.concatenate([counted(s.record["latency_us"]) for s in self.segments]) / 1e6
+        latency = np.concatenate([s.counted(s.record["latency_us"]) for s in self.segments]) / 1e6
         batches = len(self.segments) * -(-FEWEST_BATCHES // len(self.segments))  # each within a segment
         values = (*statistics(latency), *interval_of(latency, 0.95, batches=batches))
         return {name: float(v) for name, v in zip(columns, values, strict=True)}

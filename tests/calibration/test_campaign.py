@@ -14,7 +14,7 @@ pytest.importorskip("torch", reason="the calibration extra (torch) is not instal
 
 from calibration import insitu
 from calibration.accelerator import HostPool, QueryLauncher
-from calibration.live import GRAPH_SIZES, Run, even_load
+from calibration.live import GRAPH_SIZES, Run, even_load, piece
 from calibration.network import Network
 from calibration.plan import (
     EVERY,
@@ -28,7 +28,8 @@ from calibration.plan import (
     dealt,
     in_order,
     planned,
-    queries_of,
+    seconds_of,
+    unit_of,
 )
 from calibration.records import ENOUGH_BYTES, Archive, read_records
 from calibration.rows import append_row
@@ -95,16 +96,29 @@ def test_a_configuration_is_read_as_it_is_written():
             Configuration.parse(wrong)
 
 
-def test_runs_share_the_time_by_weight_and_end_with_it():
-    runs, left, spent, qps = planned(Campaign(names=["ncf"], seconds=1)), 120.0, [], 100.0
-    for i in range(len(runs)):
-        queries = queries_of(runs[i:], left, qps, 10_000)
-        spent.append(queries / qps)
-        left -= spent[-1] + insitu.OVERHEAD_S
-    assert left == pytest.approx(0, abs=0.5)  # one query too few in each of 48 runs
-    per_weight = np.array(spent) / [r.weight for r in runs]
-    np.testing.assert_allclose(per_weight, per_weight[0], rtol=0.03)
-    assert queries_of(runs, 1e6, 1e4, 500) == 500
+def test_segments_share_the_time_of_a_round_by_weight():
+    runs = planned(Campaign(names=["ncf"], seconds=1))
+    rates = np.linspace(100, 900, len(runs)).tolist()
+    unit = unit_of(runs, rates, 40.0)
+    seconds = {r: seconds_of(r, unit, qps, 10**6) for r, qps in zip(runs, rates, strict=True)}
+    orders = [in_order(runs, "ncf", number, ROUNDS) for number in range(ROUNDS)]
+    spent = [sum(seconds[r] + insitu.OVERHEAD_S for r in order) for order in orders]
+    assert np.mean(spent) == pytest.approx(40.0, rel=1e-6)
+    long = [r for r in runs if seconds[r] > 0.9]  # longer than the least, 60 queries at 100 in a second
+    assert len(long) > 5
+    assert [seconds[r] / r.weight for r in long] == pytest.approx([unit] * len(long))
+    assert seconds_of(runs[0], 100.0, 1e3, 500) == 0.5
+    assert unit_of(runs, rates, 0.0) == pytest.approx(0, abs=1e-9)
+
+
+def test_the_pieces_of_a_load_are_the_load():
+    load = even_load(Run(batch_size=64, qps=50.0, queries=400, seed=3, offload_threshold=300), mlperf_sizes())
+    parts = [piece(load, i, 4, 8.0) for i in range(4)]
+    np.testing.assert_allclose(np.concatenate([p.arrival_s + 2.0 * i for i, p in enumerate(parts)]), load.arrival_s)
+    np.testing.assert_array_equal(np.concatenate([p.items for p in parts]), load.items)
+    assert all(p.arrival_s[0] >= 0 and p.arrival_s[-1] <= 2 for p in parts)
+    assert len({len(p.items) for p in parts}) > 1  # what a piece offers is left to chance
+    assert parts[0].offload_threshold == 300
 
 
 def test_an_even_load_offers_the_rate_and_the_work_exactly():
@@ -245,7 +259,7 @@ def test_a_small_campaign_is_measured_fitted_and_predicted_and_needs_no_pydantic
     (tmp_path / "stub").mkdir()
     (tmp_path / "stub" / "pydantic.py").write_text("raise ImportError('not on the measuring machine')\n")
     out, root = tmp_path / "out", Path(__file__).parents[2]
-    arguments = ["--models", "ncf", "--out", out, "--device", "cpu", "--seconds", 7, "--workers", 2, "--explore",
+    arguments = ["--models", "ncf", "--out", out, "--device", "cpu", "--seconds", 5, "--workers", 2, "--explore",
                  "--table-scale", 1e-3]  # fmt: skip
     done = subprocess.run([sys.executable, "-m", "calibration", "campaign", *map(str, arguments)], capture_output=True,
                           text=True, timeout=120, check=False, cwd=root,
@@ -269,8 +283,9 @@ def test_a_small_campaign_is_measured_fitted_and_predicted_and_needs_no_pydantic
     for r in runs:
         columns = found[r["number"]]
         assert len(columns["latency_us"]) == int(r["queries"])
-        run = Run(batch_size=int(r["batch_size"]), qps=float(r["qps"]), queries=int(r["queries"]), seed=int(r["seed"]))
-        load = even_load(run, mlperf_sizes())
+        run = Run(batch_size=int(r["batch_size"]), qps=float(r["qps"]), queries=int(r["all_queries"]),
+                  seed=int(r["seed"]))  # fmt: skip
+        load = piece(even_load(run, mlperf_sizes()), int(r["piece"]), int(r["pieces"]), run.queries / run.qps)
         np.testing.assert_allclose(columns["arrival_us"], 1e6 * load.arrival_s, atol=0.51)
         np.testing.assert_array_equal(columns["query_items"], load.items)
         assert float(r["p95_low_s"]) <= float(r["p95_s"]) <= float(r["p95_high_s"])
