@@ -98,7 +98,7 @@ def modulated_workload(
     >>> half = np.array([0.5, 0.5])
     >>> law = modulated_workload(half, np.array([0.8, 1.0]), np.array([0.01, 0.01]), 0.5)
     >>> [round(float(law.tail(state, np.array([0.05]))[0]), 3) for state in (0, 1)]
-    [0.46, 0.672]
+    [0.297, 0.605]
     """
     n = len(probability)
     if not (lasting_s > 0 and np.all(probability > 0) and np.all(variance_s > 0) and np.all(np.isfinite(utilization))):
