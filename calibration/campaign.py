@@ -108,16 +108,19 @@ def _measure(name: str, out: Path, stamp: str, campaign: Campaign, workers: int,
                   "table_scale": campaign.table_scale}  # fmt: skip
         notes = Notebook(out, common, workers, MOST_RECORDS)
         print(f"{name}: serving, {budget.left:.0f} s left", flush=True)
-        _Measurement(server, notes, campaign, budget).run()
+        Measurement(server, notes, campaign, budget).run()
 
 
 @dataclass
-class _Measurement:
+class Measurement:
+    """The campaign of one model on a running server."""
+
     server: Server
     notes: Notebook
     campaign: Campaign
     budget: Budget
     sizes: QuerySizes = field(default_factory=mlperf_sizes)
+    quiet: bool = False
 
     def run(self) -> None:
         """Capacities, which set the rates, then the rounds."""
@@ -241,7 +244,8 @@ class _Measurement:
                   f"  stolen {notes.stolen_s:.2f} s")  # fmt: skip
 
     def _say(self, text: str) -> None:
-        print(f"{self.notes.common['model']} {self.budget.left:4.0f} s left: {text}", flush=True)
+        if not self.quiet:
+            print(f"{self.notes.common['model']} {self.budget.left:4.0f} s left: {text}", flush=True)
 
 
 def _rate(run: Planned, capacity: Both) -> float:

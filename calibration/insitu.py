@@ -7,8 +7,8 @@ other, while the workers of the host serve sub-requests of their own at those le
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Any
@@ -63,14 +63,15 @@ class Notebook:
     share: float = 1.0
     began_s: float = 0.0
     stolen_s: float = 0.0
-    opened: float = field(default_factory=monotonic)
+    clock: Callable[[], float] = monotonic
 
     def __post_init__(self) -> None:
+        self._opened = self.clock()
         self.archive = Archive(self.out / f"records-{self.common['model']}.npz", self.workers, self.most)
 
     def run(self, server: Server, load: Load, *, keep: float = 0.0) -> Seen:
         """Serve a load as the next run; its sub-requests are kept up to this share of what an archive holds."""
-        before, self.began_s = steal_s(), monotonic() - self.opened
+        before, self.began_s = steal_s(), self.clock() - self._opened
         seen = server.run(load)
         self.number, self.stolen_s = self.number + 1, steal_s() - before
         self.archive.add(self.number, seen, share=keep)
@@ -145,7 +146,7 @@ def measure_services(server: Server, notes: Notebook, seconds: float, chosen: Se
     """Service, wake-up and dispatch times of the workers in the chosen ones of ``SERVICES``."""
     if not chosen:
         return
-    rng, workers, budget = np.random.default_rng([11, *chosen]), notes.workers, Budget(seconds)
+    rng, workers, budget = np.random.default_rng([11, *chosen]), notes.workers, Budget(seconds, server.clock)
     known = {b: server.ask(guess, b) for b in dict.fromkeys(SERVICES[i][0] for i in chosen)}
     for at, i in enumerate(chosen):
         b, level = SERVICES[i]
@@ -197,7 +198,7 @@ def measure_launches(server: Server, notes: Notebook, seconds: float, chosen: Se
     """Launch times by items and queries in a launch, beside what the host's workers do, in the chosen ``LAUNCHES``."""
     if not chosen:
         return
-    rng, budget = np.random.default_rng([12, *chosen]), Budget(seconds)
+    rng, budget = np.random.default_rng([12, *chosen]), Budget(seconds, server.clock)
     near = server.ask(guess, NEIGHBOUR_ITEMS)
     for at, i in enumerate(chosen):
         level, bunch = LAUNCHES[i]

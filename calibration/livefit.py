@@ -33,7 +33,7 @@ NOISE_POINTS = 256
 LEAST = 15
 """Services of a kind from which its mean counts."""
 MOST_WEIGHT = 300
-"""Services of a kind beyond which more of them do not count: the machine itself drifts from run to run."""
+"""Services of a kind in a run beyond which more of them do not count: the machine itself drifts from run to run."""
 KNOTS = (1, 4, 16, 64, 200, 700)
 """Batch sizes at which S is fitted, or the nearest measured ones, linear in between: so few that no single size follows
 the drift of the machine."""
@@ -162,12 +162,12 @@ def _fit_services(folder: Path, model: str, segments: Sequence[Segment]) -> Live
     if not runs:
         raise InputError(f"{folder}: no sub-requests of {model} that may be fitted")
     workers = segments[0].workers
-    items, idle, busy, mean_s, count = _kinds(runs)
+    items, idle, busy, mean_s, count = _kinds(_alike(segments))
     sizes = np.unique(items)
     knots = np.unique([sizes[np.argmin(np.abs(np.log(sizes / b)))] for b in KNOTS])
     shares = np.stack([np.interp(items, knots, unit) for unit in np.eye(len(knots))], axis=1)
     x = (busy - 1) / max(workers - 1, 1)
-    weight = np.sqrt(np.minimum(count, MOST_WEIGHT)) / mean_s
+    weight = np.sqrt(count) / mean_s
     strength, service, cold = np.zeros(2), np.zeros(len(knots)), 0.0
     for _ in range(30):
         slower = 1 + _kappa(strength, items) * x
@@ -221,15 +221,28 @@ class _Expected:
         return np.asarray(alone * (1 + _kappa(self.strength, items) * x) + self.cold * idle)
 
 
-def _kinds(runs: Sequence[Services]) -> tuple[NDArray[Any], ...]:
-    """Of each kind of service in each run (items, idle or not): items, idle, busy, mean seconds, how many."""
+def _alike(segments: Sequence[Segment]) -> list[list[Services]]:
+    """Runs of single batch sizes one by one; segments of a policy at a load, each short, together."""
+    groups: dict[str, list[Services]] = {}
+    for s in segments:
+        if s.services is not None:
+            groups.setdefault(s.kind if "split" in s.row else f"run {s.row['number']}", []).append(s.services)
+    return list(groups.values())
+
+
+def _kinds(groups: Sequence[Sequence[Services]]) -> tuple[NDArray[Any], ...]:
+    """Of each kind of service in each group (items, idle or not): items, idle, busy, mean seconds, how many count."""
     found = []
-    for r in runs:
-        for b in np.unique(r.items):
+    for group in groups:
+        each, none, busy, seconds = (
+            np.concatenate([getattr(r, name) for r in group]) for name in ("items", "idle", "busy", "seconds")
+        )
+        for b in np.unique(each):
             for idle in (False, True):
-                mine = (r.items == b) & (r.idle == idle)
+                mine = (each == b) & (none == idle)
                 if mine.sum() >= LEAST:
-                    found.append((b, idle, r.busy[mine].mean(), r.seconds[mine].mean(), mine.sum()))
+                    much = min(mine.sum(), MOST_WEIGHT * len(group))
+                    found.append((b, idle, busy[mine].mean(), seconds[mine].mean(), much))
     if not found:
         raise InputError("live fit: no batch size has enough sub-requests; measure for longer")
     return tuple(np.array(column) for column in zip(*found, strict=True))
@@ -245,11 +258,10 @@ def _noise(runs: Sequence[Services], expected: _Expected) -> tuple[float, ...]:
 
     What a whole run was slower or quicker than others is drift of the machine, no noise of a service.
     """
-    parts = []
-    for r in runs:
-        ratio = r.seconds / expected(r.items, r.busy, r.idle)
-        if len(ratio) >= 200:
-            parts.append(ratio / ratio.mean())
+    ratios = [r.seconds / expected(r.items, r.busy, r.idle) for r in runs]
+    parts = [ratio / ratio.mean() for ratio in ratios if len(ratio) >= 200]
+    if sum(map(len, parts)) < 20 * NOISE_POINTS:  # short segments: a mean of fifty takes a fiftieth of the variance
+        parts = [ratio / ratio.mean() for ratio in ratios if len(ratio) >= 50]
     every = np.sort(np.concatenate(parts)) if parts else np.ones(NOISE_POINTS)
     factors = np.array([part.mean() for part in np.array_split(every, NOISE_POINTS)])
     return tuple((factors / factors.mean()).tolist())

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing.sharedctypes import RawArray, RawValue
-from time import perf_counter, sleep
+from time import monotonic, perf_counter, sleep
 from typing import Any
 
 import numpy as np
@@ -191,6 +191,7 @@ class Server:
 
     def __init__(self, workers: list[Worker], device: Worker | None, board: Board) -> None:
         self._workers, self._device, self._board = workers, device, board
+        self.clock = monotonic
 
     @property
     def has_accelerator(self) -> bool:

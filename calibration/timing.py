@@ -31,17 +31,17 @@ def keep_freed_memory() -> bool:
 class Budget:
     """Seconds shared over things to do: each gets an equal part of what is left."""
 
-    def __init__(self, seconds: float) -> None:
-        self.end = monotonic() + seconds
+    def __init__(self, seconds: float, clock: Callable[[], float] = monotonic) -> None:
+        self.clock, self.end = clock, clock() + seconds
 
     @property
     def left(self) -> float:
         """Seconds left."""
-        return self.end - monotonic()
+        return self.end - self.clock()
 
     def part(self, of: int) -> Budget:
         """Return the budget of the next of ``of`` things."""
-        return Budget(self.left / of)
+        return Budget(self.left / of, self.clock)
 
 
 def repeat(run: Callable[[int], Any], *, reps: int, extra_s: float = 0.15) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,77 @@
+"""The whole path on a made-up server: the campaign's own code measures it, and fit and predictions meet the truth."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="the calibration extra (torch) is not installed")
+
+from calibration.judge import error
+from calibration.livefit import fit
+from calibration.livetext import scenario_text
+from calibration.madeup import MadeUp, campaign_on, drift_path
+from calibration.plan import Campaign, planned
+from calibration.predict import predict
+from calibration.records import ENOUGH_BYTES
+from calibration.runs import measured_runs, rows_of
+from recqueue import load_scenario
+
+RAW = Path(__file__).parents[2] / "calibration" / "raw" / "xeon-16c" / "live"
+MODEL, SD, LASTING_S, SECONDS = "dlrm-rmc3", 0.05, 0.6, 120.0
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return fit(RAW, MODEL)
+
+
+@pytest.fixture(scope="module")
+def folder(truth, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made-up")
+    server = MadeUp(truth, drift_path(SECONDS + 60, SD, [(1.0, LASTING_S)], seed=3), seed=3)
+    campaign_on(server, folder, Campaign(names=[MODEL], seconds=SECONDS))
+    assert SECONDS * 0.9 < server.now_s < SECONDS + 3  # it ends in time, and does not waste it
+    return folder
+
+
+def test_all_rounds_are_made_and_the_archive_stays_small(folder):
+    rows = rows_of(folder / "live.csv")
+    assert {(r["split"], r["configuration"], float(r["load"])) for r in rows} == {
+        (p.split, str(p.configuration), p.load) for p in planned(Campaign(names=[MODEL], seconds=1))
+    }
+    assert {int(r["round"]) for r in rows} == set(range(6))
+    assert (folder / f"records-{MODEL}.npz").stat().st_size < 1.4 * ENOUGH_BYTES
+    began = [float(r["began_s"]) for r in rows]
+    assert began == sorted(began)
+    # fitted and held-out segments are spread alike over the campaign; a third of it apart would be half and half
+    mean = {half: np.mean([float(r["began_s"]) for r in rows if r["split"] == half]) for half in ("fit", "held-out")}
+    assert mean["fit"] == pytest.approx(mean["held-out"], abs=0.05 * SECONDS)
+
+
+def test_the_parameters_and_the_drift_come_back(folder, truth):
+    found = fit(folder, MODEL)
+    # 50 s of the fitting half and the canaries hold some 80 draws: 11 % of the deviation, 0.6 % of the mean
+    assert found.weather.sd == pytest.approx(SD, rel=0.3)
+    assert 0.3 * LASTING_S < found.weather.lasting_s < 3 * LASTING_S
+    busy = np.full(3, 11.0)
+    items, idle = np.array([64, 256, 700]), np.zeros(3, bool)
+    assert found.expected(items, busy, idle) == pytest.approx(truth.expected(items, busy, idle), rel=0.03)
+
+
+def test_at_the_measured_speed_the_predictions_meet_what_was_measured(folder, tmp_path):
+    """And the rest of the path: scenario, pooled measurements, all ways to predict."""
+    found = fit(folder, MODEL)
+    (tmp_path / "m.yaml").write_text(scenario_text(found, "a test"))
+    scenario = load_scenario(tmp_path / "m.yaml")
+    chosen = [m for m in measured_runs(folder, MODEL) if (m.row["split"], m.row["load"]) == ("held-out", "0.7")]
+    assert len(chosen) == 4
+    for m in chosen:
+        row = predict(scenario, found, m)
+        assert row["segments"] == 6
+        assert row["p95_low_s"] <= row["p95_s"] <= row["p95_high_s"]
+        assert row["range_p95_low_s"] <= row["replayed_p95_s"] <= row["range_p95_high_s"]
+        assert row["covered"] > 0.9
+        # some thousand queries: 0.7 % of the level, hence 2 % of the value; twice that, and 2 % of what S is off
+        assert abs(error(row, "own_speed", "p95")) < 0.06
+        assert abs(error(row, "own_speed", "mean")) < 0.03
