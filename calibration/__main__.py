@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     campaign.add_argument("--explore", action="store_true", help="few configurations and loads, to try it out")
     campaign.add_argument("--configurations", nargs="+", default=[], metavar="BATCH[/THRESHOLD/FUSED]",
                           help="only these, and no services")  # fmt: skip
-    campaign.add_argument("--rounds", type=int, help="how often each run is made (default 8)")
+    campaign.add_argument("--rounds", type=int, help="how often each run is made (default 6)")
     campaign.add_argument("--table-scale", type=float, default=1.0, help="below 1 for tests; never fitted")
     for name, text in (
         ("live-fit", "campaign -> a scenario of each model with the parameters of the live server"),
@@ -72,6 +72,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--runs", type=Path, help="live-predict: runs of this campaign instead of the fitted one")
         command.add_argument("--models", nargs="+", choices=models.names(include_variants=True),
                              help="all that were measured by default")  # fmt: skip
+    join = commands.add_parser("join", help="campaigns of different models as one")
+    join.add_argument("campaigns", type=Path, nargs="+", metavar="FOLDER")
+    join.add_argument("--out", type=Path, required=True, help="a new folder")
     fit = commands.add_parser("fit", help="raw rows -> profiles with provenance measured")
     fit.add_argument("--raw", type=Path, required=True)
     fit.add_argument("--hardware", required=True)
@@ -124,6 +127,10 @@ def main(arguments: list[str] | None = None) -> int:
             write_scenarios(a.raw, names, a.out)
             if a.command == "live-predict":
                 predict_all(a.raw, names, a.out, runs=a.runs)
+        elif a.command == "join":
+            from calibration.join import join
+
+            print(join(a.campaigns, a.out))
         elif a.command == "fit":
             from calibration.fit import fit_all
 

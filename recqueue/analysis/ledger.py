@@ -25,8 +25,9 @@ class Ledger:
     formula : mapping
         Error of p95 and p99 against simulation that 95 of 100 scenarios like this stay within; empty where not known.
     live : mapping
-        Absolute relative error of the formula's p95 against a live server: ``median`` and ``p90`` over its runs, and
-        ``known_speed_median`` and ``known_speed_p90`` when the speed of the machine in each run is known.
+        Absolute relative error of the formula's p95 against a live server: ``median`` and ``p90`` over its runs (of the
+        formula that knows the drift of the machine if the scenario has one, else of the one that does not), and
+        ``known_speed_median`` and ``known_speed_p90`` when the speed of the machine at each moment is known.
     live_model : str or None
         The model that those runs served; None when they are of all models that were measured, as this one was not.
     live_on : str
@@ -67,12 +68,13 @@ def error_ledger(scenario: Scenario, performance: Performance | None) -> Ledger:
         fit["accelerator"] = system.accelerator.service.leave_one_out
     measured = scenario.model in known["models"]
     of = known["models"][scenario.model] if measured else known["all"]
+    ours = of["still" if system.drift is None else "formula"]["p95"]
     return Ledger(
         profile_fit=fit,
         formula=dict(performance.error) if performance else {},
         live={
-            "median": of["formula"]["p95"]["median"],
-            "p90": of["formula"]["p95"]["p90"],
+            "median": ours["median"],
+            "p90": ours["p90"],
             "known_speed_median": of["own_speed"]["p95"]["median"],
             "known_speed_p90": of["own_speed"]["p95"]["p90"],
         },
