@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recqueue import evaluate, load_scenario, optimize, simulate
-from recqueue.analysis.evaluate import largest_rate
 from recqueue.analysis.pools import Costs
+from recqueue.analysis.rates import largest_rate
 from recqueue.io import scenario_from_mapping
 from recqueue.optimize import Optimization
 from recqueue.serving import Performance, Policy, Scenario

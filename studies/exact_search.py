@@ -18,8 +18,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from recqueue import load_scenario
-from recqueue.analysis.evaluate import largest_rate
 from recqueue.analysis.pools import Costs
+from recqueue.analysis.rates import largest_rate
 from recqueue.io import packaged_scenarios
 from recqueue.optimize.lattice import Lattice, Place, lattice
 from recqueue.optimize.search import Found, search

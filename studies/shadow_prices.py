@@ -21,8 +21,8 @@ from unittest import mock
 import numpy as np
 
 from recqueue import load_scenario
-from recqueue.analysis.evaluate import CLOSEST_TO_SATURATION
 from recqueue.analysis.pools import Costs, loads
+from recqueue.analysis.rates import CLOSEST_TO_SATURATION
 from recqueue.io import packaged_scenarios
 from recqueue.optimize import climb as climbing
 from recqueue.optimize.prices import AGREES, NEGLIGIBLE, STEP, Price, shadow_prices

@@ -25,7 +25,7 @@ def near_in_time(
 ) -> float:
     """Share of all queries that stay on the cores and are done within ``bound_s``; -inf when the cores are saturated.
 
-    With :func:`far_in_time` it adds up to what ``analysis.evaluate.on_time`` says of the policy. With ``smallest`` the
+    With :func:`far_in_time` it adds up to what ``analysis.rates.on_time`` says of the policy. With ``smallest`` the
     queries are less work than with any batch size from there to that of the policy (``analysis.pools.split``).
     """
     try:

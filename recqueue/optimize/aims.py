@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from recqueue.analysis import evaluate
-from recqueue.analysis.evaluate import largest_rate
 from recqueue.analysis.pools import Costs, cpu_utilization
+from recqueue.analysis.rates import largest_rate
 from recqueue.optimize.lattice import Lattice, Place
 from recqueue.optimize.problem import Problem
 from recqueue.serving import Scenario

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from recqueue.analysis.evaluate import CLOSEST_TO_SATURATION
 from recqueue.analysis.pools import Costs, offloaded_work_s
+from recqueue.analysis.rates import CLOSEST_TO_SATURATION
 from recqueue.optimize.memory import memory_of
 from recqueue.profiles import Contention
 from recqueue.serving import Accelerator, Policy, Scenario

@@ -13,7 +13,7 @@ from recqueue.optimize.promising import Prospects, light_qps
 from recqueue.serving import Policy, Scenario
 
 TOLERANCE = 1e-4
-"""Relative, of a rate; that of ``analysis.evaluate.largest_rate``."""
+"""Relative, of a rate; that of ``analysis.rates.largest_rate``."""
 _SLOPE = 30.0
 """Guess of how fast the logarithm of the late share rises with that of the rate, near the bound."""
 _LEAST_LATE = 1e-12

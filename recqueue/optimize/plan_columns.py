@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from recqueue.analysis import evaluate
-from recqueue.analysis.evaluate import largest_rate
 from recqueue.analysis.pools import Costs, loads
+from recqueue.analysis.rates import largest_rate
 from recqueue.errors import OutsideMeasuredRangeWarning
 from recqueue.optimize.search import search
 from recqueue.serving import Demand, PlanQuestion, Policy, Scenario, System

@@ -18,7 +18,7 @@ TESTED = 12
 """Policies that are tested before it is said that none keeps the promise."""
 _RATIO = 1.1
 _LIGHT = 1e-3
-"""Share of saturation that counts as almost no load, as in ``analysis.evaluate.largest_rate``."""
+"""Share of saturation that counts as almost no load, as in ``analysis.rates.largest_rate``."""
 _SORTED = 64
 """Policies that are put in order at first; the others only when these are used up."""
 

@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 
 from recqueue.analysis import evaluate
-from recqueue.analysis.evaluate import CLOSEST_TO_SATURATION, largest_rate
 from recqueue.analysis.pools import Costs, far_part, loads, near_part
+from recqueue.analysis.rates import CLOSEST_TO_SATURATION, largest_rate
 from recqueue.errors import InputError, OutOfValidityError, OutsideMeasuredRangeWarning, UnstableQueueError
 from recqueue.optimize import changes
 from recqueue.optimize.changes import Change

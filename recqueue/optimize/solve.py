@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from recqueue.analysis import Limit, evaluate, max_rate
-from recqueue.analysis.evaluate import largest_rate
 from recqueue.analysis.pools import Costs
+from recqueue.analysis.rates import largest_rate
 from recqueue.optimize.aimed import answer
 from recqueue.optimize.baselines import all_baselines, by_formula, static
 from recqueue.optimize.problem import Objective, Problem

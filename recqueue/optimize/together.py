@@ -16,9 +16,9 @@ from itertools import product
 
 import numpy as np
 
-from recqueue.analysis.evaluate import CLOSEST_TO_SATURATION
 from recqueue.analysis.in_time import near_in_time
 from recqueue.analysis.pools import Costs
+from recqueue.analysis.rates import CLOSEST_TO_SATURATION
 from recqueue.analysis.shared_queue import Stream, far_in_time_together
 from recqueue.serving import Policy, Scenario, SharedMachine, Tenant
 from recqueue.serving.performance import Verdict

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recqueue.analysis import evaluate, max_rate
-from recqueue.analysis.evaluate import CLOSEST_TO_SATURATION, on_time
 from recqueue.analysis.pools import Costs, contention_factors, contention_spread, loads, split
+from recqueue.analysis.rates import CLOSEST_TO_SATURATION, on_time
 from recqueue.errors import InputError
 from recqueue.io import load_scenario
 from recqueue.profiles import NO_CONTENTION, Contention, LatencyCurve

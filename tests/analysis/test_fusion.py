@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from recqueue.analysis import evaluate, fusion, max_rate
-from recqueue.analysis.evaluate import CLOSEST_TO_SATURATION
 from recqueue.analysis.pools import Costs, loads
+from recqueue.analysis.rates import CLOSEST_TO_SATURATION
 from recqueue.errors import InputError
 from recqueue.optimize.search import lattice, search
 from recqueue.profiles import LatencyCurve

@@ -7,7 +7,7 @@ import pytest
 
 from recqueue.errors import InputError
 from recqueue.optimize import changes
-from recqueue.profiles import Contention, LatencyCurve
+from recqueue.profiles import Contention, Drift, LatencyCurve
 from recqueue.serving import Accelerator, Policy, Scenario, Sla, System
 from recqueue.workload import mmpp_arrivals, sizes_from_pmf
 
@@ -31,6 +31,7 @@ def scenario(**changed):
         contention=Contention(busy=(1, 2, 4), factor=(1.0, 0.9, 1.5)),
         dispatch_overhead_s=1e-4,
         wakeup_s=2e-4,
+        drift=Drift(factor=(0.9, 1.1), lasting_s=0.1),
     )
     base = Scenario(
         name="s",
@@ -58,6 +59,7 @@ def differences(a, b, path=""):
     ("changed", "paths"),
     [
         (changes.cores(scenario(), 5), {"system.cores"}),
+        (changes.without_drift(scenario()), {"system.drift"}),
         (changes.cpu_speed(scenario(), 2.0), {"system.service.seconds", "system.dispatch_overhead_s"}),
         (changes.accelerators(scenario(), 3), {"system.accelerator.count"}),
         (
@@ -111,6 +113,7 @@ def test_what_is_offered_is_what_makes_a_difference():
         "noise/2",
         "dispatch_overhead=0",
         "wakeup=0",
+        "drift=0",
         "host_slowdown=0",
     ]
     plain = replace(
@@ -119,6 +122,7 @@ def test_what_is_offered_is_what_makes_a_difference():
         contention=Contention(),
         dispatch_overhead_s=0.0,
         wakeup_s=0.0,
+        drift=None,
         service=replace(CPU, cv=0.0),
     )
     bare = scenario(system=plain, policy=Policy(20))

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recqueue.analysis.evaluate import CLOSEST_TO_SATURATION, largest_rate
 from recqueue.analysis.pools import Costs
+from recqueue.analysis.rates import CLOSEST_TO_SATURATION, largest_rate
 from recqueue.io import load_scenario
 from recqueue.optimize import optimize
 from recqueue.optimize.baselines import Candidate, Confirmer, hill_climb, static

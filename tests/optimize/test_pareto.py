@@ -7,8 +7,8 @@ import pytest
 from test_search import places, random_scenario
 
 from recqueue.analysis import evaluate
-from recqueue.analysis.evaluate import largest_rate
 from recqueue.analysis.pools import Costs
+from recqueue.analysis.rates import largest_rate
 from recqueue.errors import InputError
 from recqueue.optimize.changes import sla_latency
 from recqueue.optimize.lattice import lattice

@@ -185,8 +185,8 @@ def test_useful_columns_are_not_beaten(known):
 
 def test_the_most_frugal_policy_is_that_of_all_candidates():
     """The bound on queries per watt leaves out no candidate that is better."""
-    from recqueue.analysis.evaluate import largest_rate
     from recqueue.analysis.pools import Costs
+    from recqueue.analysis.rates import largest_rate
     from recqueue.optimize.plan_columns import _column, _most_per_watt, _per_watt, _spread
     from recqueue.optimize.search import search
     from recqueue.serving import Scenario

@@ -7,8 +7,8 @@ import pytest
 from test_search import places, random_scenario
 
 from recqueue.analysis import evaluate
-from recqueue.analysis.evaluate import on_time
 from recqueue.analysis.pools import Costs
+from recqueue.analysis.rates import on_time
 from recqueue.errors import InputError
 from recqueue.optimize import changes, optimize, remedies_for
 from recqueue.optimize.promising import Prospects, light_qps

@@ -7,10 +7,18 @@ import pytest
 
 from recqueue import models
 from recqueue.analysis import evaluate
-from recqueue.analysis.evaluate import CLOSEST_TO_SATURATION, largest_rate, on_time
 from recqueue.analysis.in_time import far_in_time, far_without_wait, near_in_time, near_without_wait
 from recqueue.analysis.pools import Costs, loads
-from recqueue.analysis.rates import LIGHT, kept_below, least_kept_below, on_time_up_to, slower_when_quiet
+from recqueue.analysis.rates import (
+    CLOSEST_TO_SATURATION,
+    LIGHT,
+    kept_below,
+    largest_rate,
+    least_kept_below,
+    on_time,
+    on_time_up_to,
+    slower_when_quiet,
+)
 from recqueue.errors import InputError
 from recqueue.io import load_scenario
 from recqueue.optimize.baselines import normal_form

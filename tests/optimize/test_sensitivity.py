@@ -8,8 +8,8 @@ import pytest
 from test_search import random_scenario
 
 from recqueue.analysis import evaluate
-from recqueue.analysis.evaluate import CLOSEST_TO_SATURATION, largest_rate
 from recqueue.analysis.pools import Costs, loads
+from recqueue.analysis.rates import CLOSEST_TO_SATURATION, largest_rate
 from recqueue.errors import InputError
 from recqueue.optimize import changes, optimize, sensitivity_of
 from recqueue.optimize.nearby import TOLERANCE, best_near, rate_near

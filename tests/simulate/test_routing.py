@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recqueue.errors import InputError
-from recqueue.profiles import Contention, LatencyCurve
+from recqueue.profiles import Contention, Drift, LatencyCurve
 from recqueue.serving import Accelerator, Day, Fleet, MachineGroup, Policy, Router, Scenario, Sla, System
 from recqueue.simulate import run_once, spawn
 from recqueue.simulate.fleet import route
@@ -398,6 +398,8 @@ def test_what_the_loops_do_not_know_is_refused_and_not_ignored():
     assert kind_of(system, Policy(4), 10).cores == 2
     with pytest.raises(InputError, match=r"new: dispatch 'jsq' is not simulated in a fleet.*leave it at 'central'"):
         kind_of(replace(system, dispatch="jsq"), Policy(4), 10)
+    with pytest.raises(InputError, match=r"new: drift Drift\(.* is not simulated in a fleet or a pipeline"):
+        kind_of(replace(system, drift=Drift(factor=(0.9, 1.1), lasting_s=1.0)), Policy(4), 10)
     waiting = NewerChip(name="chip", service=FAST, fusion_wait_s=0.1, max_fused_queries=2)
     with pytest.raises(InputError, match=r"chip: fusion_wait_s 0\.1 is not simulated"):
         kind_of(replace(system, accelerator=waiting), Policy(4, 2), 10)

@@ -111,8 +111,8 @@ def test_grid_and_neighbours_hold_distinct_policies_around_what_matters():
 
 def test_simulated_rate_agrees_with_the_formula_on_a_small_system():
     found = Simulations(SCENARIO, 5).rate(Policy(150), 100.0, 8000, 8, 0.03)
-    from recqueue.analysis.evaluate import largest_rate
     from recqueue.analysis.pools import Costs
+    from recqueue.analysis.rates import largest_rate
 
     formula = largest_rate(SCENARIO, Policy(150), Costs.of(SCENARIO))
     assert found.qps == pytest.approx(formula, rel=0.03 + found.half_width)  # the formula is good to a few per cent

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from recqueue.analysis.evaluate import largest_rate
 from recqueue.analysis.pools import Costs
+from recqueue.analysis.rates import largest_rate
 from recqueue.optimize.baselines.candidate import Candidate
 from recqueue.serving import Policy, Scenario
 
