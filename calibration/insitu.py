@@ -195,12 +195,15 @@ class Canary:
 
 
 def measure_launches(server: Server, notes: Notebook, seconds: float, chosen: Sequence[int]) -> None:
-    """Launch times by items and queries in a launch, beside what the host's workers do, in the chosen ``LAUNCHES``."""
+    """Launch times by items and queries in a launch, beside what the host's workers do, in the chosen ``LAUNCHES``.
+
+    Single queries come first: if time runs out, something is known that can be fitted.
+    """
     if not chosen:
         return
     rng, budget = np.random.default_rng([12, *chosen]), Budget(seconds, server.clock)
     near = server.ask(guess, NEIGHBOUR_ITEMS)
-    for at, i in enumerate(chosen):
+    for at, i in enumerate(sorted(chosen, key=lambda i: LAUNCHES[i][1])):
         level, bunch = LAUNCHES[i]
         sizes = FAR_ITEMS if bunch == 1 else BUNCH_ITEMS
         launch = {n: server.ask_device(guess_launch, n, bunch) for n in sizes}

@@ -262,7 +262,7 @@ def test_a_small_campaign_is_measured_fitted_and_predicted_and_needs_no_pydantic
     arguments = ["--models", "ncf", "--out", out, "--device", "cpu", "--seconds", 5, "--workers", 2, "--explore",
                  "--table-scale", 1e-3]  # fmt: skip
     done = subprocess.run([sys.executable, "-m", "calibration", "campaign", *map(str, arguments)], capture_output=True,
-                          text=True, timeout=120, check=False, cwd=root,
+                          text=True, timeout=600, check=False, cwd=root,
                           env={**os.environ, "PYTHONPATH": f"{tmp_path / 'stub'}{os.pathsep}{root}"})  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "FAILED" not in done.stdout, done.stderr
@@ -294,7 +294,7 @@ def test_a_small_campaign_is_measured_fitted_and_predicted_and_needs_no_pydantic
         )
         assert rates.setdefault((r["configuration"], r["load"]), r["qps"]) == r["qps"]  # the same in every round
     kinds = {r["kind"] for r in rows("services.csv")}
-    assert {"service", "drift", "launch"} <= kinds
+    assert {"service", "drift"} <= kinds  # time for launches is found where it is not counted: test_made_up
     assert {r["kind"] for r in rows("capacities.csv")} == {"waiting", "pilot"}
     assert next(out.glob("manifest-*.json")).exists()
 

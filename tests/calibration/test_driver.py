@@ -128,12 +128,12 @@ def test_a_child_is_pinned_among_all_cores_although_its_parent_is_pinned(monkeyp
 
 def run(*arguments):
     command = [sys.executable, "-m", "calibration", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
 
 
 def test_the_driver_measures_every_suite_and_leaves_rows_with_a_manifest(tmp_path):
     small = ["--models", "dlrm-rmc1", "ncf", "--max-batch", 8, "--reps", 3, "--each", 4, "--table-scale", SCALE]
-    done = run("measure", "--out", tmp_path, "--device", "cpu", *small, "--seconds", 60)
+    done = run("measure", "--out", tmp_path, "--device", "cpu", *small, "--seconds", 400)  # 15 s on an idle machine
     assert done.returncode == 0, done.stderr
     assert "FAILED" not in done.stdout
     rows = read_rows(tmp_path)

@@ -41,6 +41,8 @@ def test_all_rounds_are_made_and_the_archive_stays_small(folder):
         (p.split, str(p.configuration), p.load) for p in planned(Campaign(names=[MODEL], seconds=1))
     }
     assert {int(r["round"]) for r in rows} == set(range(6))
+    kinds = {r["kind"] for r in rows_of(folder / "services.csv")}
+    assert kinds == {"service", "wakeup", "dispatch", "drift", "launch", "launch-wakeup"}
     assert (folder / f"records-{MODEL}.npz").stat().st_size < 1.4 * ENOUGH_BYTES
     began = [float(r["began_s"]) for r in rows]
     assert began == sorted(began)

@@ -17,8 +17,7 @@ from calibration.network import Feed, Network, Pool
 from calibration.testbed import Load, serving, split
 from recqueue import models
 
-SERVICE_S = 0.02
-LAUNCH_S = 0.3  # long beside what a loaded machine takes to wake a process up
+SERVICE_S, LAUNCH_S = 0.2, 1.0  # long beside what a loaded machine takes to wake a process up
 
 
 def napping():
@@ -41,12 +40,12 @@ def test_queries_are_split_and_offloaded_by_the_policy():
 
 
 def test_sub_requests_start_in_order_on_as_many_workers_as_there_are():
-    load = Load(arrival_s=np.array([0.0, 0.001, 0.002, 0.25]), items=np.array([3, 2, 1, 1]), batch_size=1)
+    load = Load(arrival_s=np.array([0.0, 0.001, 0.002, 1.0]), items=np.array([3, 2, 1, 1]), batch_size=1)
     with serving(napping, None, workers=2, capacity=50) as server:
         for _ in range(2):  # a server takes one load after the other
             seen = server.run(load)
             assert seen.query.tolist() == [0, 0, 0, 1, 1, 2, 3]
-            assert np.all(np.diff(seen.start_s) > -2e-3)  # FCFS; two workers may read the clock in another order
+            assert np.all(np.diff(seen.start_s) > -SERVICE_S / 2)  # FCFS; one may be held up before it reads the clock
             assert np.all(seen.end_s - seen.start_s >= SERVICE_S)
             starts = np.sort(seen.start_s)
             assert np.all(starts[2:] >= np.sort(seen.end_s)[:-2] - 1e-9)  # never more than two at once
@@ -59,7 +58,7 @@ def test_sub_requests_start_in_order_on_as_many_workers_as_there_are():
 
 
 def test_the_accelerator_takes_what_waits_in_one_launch():
-    load = Load(arrival_s=np.array([0.0, 0.15, 0.16, 0.17, 1.2]), items=np.array([8, 8, 8, 8, 8]), batch_size=4,
+    load = Load(arrival_s=np.array([0.0, 0.15, 0.16, 0.17, 4.0]), items=np.array([8, 8, 8, 8, 8]), batch_size=4,
                 offload_threshold=8, max_fused_queries=2)  # fmt: skip
     with serving(napping, Napping, workers=1, capacity=50) as server:
         seen = server.run(load)
@@ -105,7 +104,7 @@ def test_the_command_leaves_a_row_for_each_run_and_every_sub_request(tmp_path):
                  "--qps", 100, 200, "--queries", 60, "--workers", 2, "--device", "cpu", "--table-scale", 1e-3,
                  "--fused", 2]  # fmt: skip
     done = subprocess.run([sys.executable, "-m", "calibration", *map(str, arguments)], capture_output=True, text=True,
-                          timeout=120, check=False)  # fmt: skip
+                          timeout=600, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
     with (tmp_path / "live.csv").open() as file:
         rows = list(csv.DictReader(file))
