@@ -142,8 +142,7 @@ def _stretches(fitted: LiveFit, segments: Iterable[Segment]) -> Iterator[Stretch
     for s in segments:
         if s.windows is not None:
             expected = s.windows.expected(fitted.expected)
-            speed = np.divide(s.windows.seconds, expected, out=np.ones_like(expected), where=expected > 0)
-            yield Stretch(s.began_s, s.kind, speed, s.windows.count.astype(float))
+            yield Stretch(s.began_s, s.kind, s.windows.seconds.astype(float), expected, s.windows.count.astype(float))
 
 
 def _without_drift(noise: Sequence[float], found: Weather, policies: Sequence[Segment]) -> tuple[float, ...]:
@@ -263,7 +262,7 @@ def _noise(runs: Sequence[Services], expected: _Expected) -> tuple[float, ...]:
     if sum(map(len, parts)) < 20 * NOISE_POINTS:  # short segments: a mean of fifty takes a fiftieth of the variance
         parts = [ratio / ratio.mean() for ratio in ratios if len(ratio) >= 50]
     every = np.sort(np.concatenate(parts)) if parts else np.ones(NOISE_POINTS)
-    factors = np.array([part.mean() for part in np.array_split(every, NOISE_POINTS)])
+    factors = np.array([part.mean() for part in np.array_split(every, min(NOISE_POINTS, len(every)))])
     return tuple((factors / factors.mean()).tolist())
 
 

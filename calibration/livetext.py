@@ -14,6 +14,7 @@ def scenario_text(fitted: LiveFit, source: str) -> str:
     lines = [
         f"# {f.model} as a live server of {f.workers} workers served it. Measured; made by: {source}",
         f"# Median residual of the mean service of a kind: {100 * f.error:.1f} %.",
+        *([] if f.weather.known else ["# How the speed drifts is not known: too few services at a time."]),
         "schema: 1",
         f"model: {f.model}",
         "service:",

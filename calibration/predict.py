@@ -182,7 +182,8 @@ def write_scenarios(folder: Path, names: list[str], out: Path) -> None:
              "covariance": c, "pairs": n}
             for lag, c, n in zip(w.lag_s, w.covariance, w.pairs, strict=True)
         ]  # fmt: skip
-        print(f"{out / name}.yaml: drift of {100 * w.sd:.1f} % lasting {w.lasting_s:.2g} s", flush=True)
+        text = f"drift of {100 * w.sd:.1f} % lasting {w.lasting_s:.2g} s" if w.known else "drift not known"
+        print(f"{out / name}.yaml: {text}", flush=True)
     path = out / "drift.csv"
     kept: list[dict[str, Any]] = [{**r} for r in (rows_of(path) if path.exists() else []) if r["model"] not in names]
     if kept or found:

@@ -15,7 +15,7 @@ average over it, which gives
 
 It is fitted to the covariances at lags from w (within a window both halves share every stall, however short) up to
 ``LONGEST_S``, each half octave of lags weighing by the root of its pairs of windows. The law is that of the window
-speeds, drawn together to the standard deviation found.
+speeds, drawn together to the standard deviation found. Windows are as short as most of them hold enough services.
 
 What a kind of run is always slower or quicker than expected is an error of the service times, no drift: where a kind
 has several segments, their mean is taken out, and the variance that goes with it is given back.
@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,18 +38,20 @@ FACTORS = 7
 """Equally likely factors that stand for the law."""
 LEAST = 3
 """Services in each half of a window from which it counts."""
+WIDER, MOST = (1, 2, 4, 8, 16), 0.5
+"""How many windows may be taken together, and the share of windows of a campaign that has to count."""
 SEVERAL = 4
 """Segments of a kind from which their mean can be told from the drift."""
 LONGEST_S = 12.8
-SHORTEST_S, LAST_S = WINDOW_S, 30.0
-"""Between these the time that a factor lasts is looked for; what is shorter than a window is noise of services."""
+LAST_S = 30.0
+"""From a window to this the time that a factor lasts is looked for; what is shorter is noise of services."""
 SMALLEST = 0.005
 """A standard deviation below which there is no drift worth a parameter."""
 
 
 @dataclass(frozen=True, eq=False)
 class Stretch:
-    """Speeds of the windows of a run, in two halves of the workers.
+    """Services in the windows of a run, in two halves of the workers.
 
     Attributes
     ----------
@@ -56,16 +59,27 @@ class Stretch:
         When the run began.
     kind : str
         What other runs share with it.
-    speed : numpy.ndarray
-        Of each window and half; shape (windows, 2).
-    count : numpy.ndarray
-        Services behind it.
+    seconds, expected, count : numpy.ndarray
+        What the services of each window and half took, what they should have taken, and how many they were; shape
+        (windows, 2).
     """
 
     began_s: float
     kind: str
-    speed: NDArray[np.float64]
+    seconds: NDArray[np.float64]
+    expected: NDArray[np.float64]
     count: NDArray[np.float64]
+
+    @cached_property
+    def speed(self) -> NDArray[np.float64]:
+        """Of each window and half, 1 where there is nothing."""
+        return np.divide(self.seconds, self.expected, out=np.ones_like(self.expected), where=self.expected > 0)
+
+    def widened(self, by: int) -> Stretch:
+        """The same with so many windows as one."""
+        parts = [np.pad(x, ((0, -len(x) % by), (0, 0))).reshape(-1, by, 2).sum(axis=1)
+                 for x in (self.seconds, self.expected, self.count)]  # fmt: skip
+        return Stretch(self.began_s, self.kind, *parts)
 
     @property
     def usable(self) -> NDArray[np.bool_]:
@@ -106,6 +120,11 @@ class Weather:
     within: float
 
     @property
+    def known(self) -> bool:
+        """Whether there were enough services to tell."""
+        return bool(self.lag_s)
+
+    @property
     def drift(self) -> Drift | None:
         """As a parameter of a system; None where it is not worth one."""
         return Drift(factor=self.law, lasting_s=self.lasting_s) if self.sd >= SMALLEST else None
@@ -122,7 +141,11 @@ CALM = Weather(sd=0.0, lasting_s=1.0, law=(1.0,), lag_s=(), covariance=(), pairs
 
 def weather(stretches: Sequence[Stretch]) -> Weather:
     """Drift from the stretches of a campaign."""
-    kept = [s for s in stretches if s.usable.sum() >= 2]
+    for wide in WIDER:
+        kept, width = [s.widened(wide) for s in stretches], wide * WINDOW_S
+        if sum(s.usable.sum() for s in kept) >= MOST * sum(s.count.any(axis=1).sum() for s in kept):
+            break
+    kept = [s for s in kept if s.usable.sum() >= 2]
     if not kept:
         return CALM
     kinds: dict[str, list[Stretch]] = defaultdict(list)
@@ -136,10 +159,12 @@ def weather(stretches: Sequence[Stretch]) -> Weather:
             lost += [float(means.var(ddof=1)) / len(mine)] * sum(int(s.usable.sum()) for s in mine)
         else:
             lost += [0.0] * sum(int(s.usable.sum()) for s in mine)
-    halves, weight, run = _timeline(kept, apart)
-    lags, covariance, pairs = _covariances(halves, weight, run, float(np.mean(lost)))
-    sd, lasting = _fit(lags, covariance, pairs)
-    inside, _ = _timeline(kept, {}, centred=True)[:2]
+    halves, weight, run = _timeline(kept, apart, width)
+    lags, covariance, pairs = _covariances(halves, weight, run, float(np.mean(lost)), width)
+    if not len(lags):
+        return CALM
+    sd, lasting = _fit(lags, covariance, pairs, width)
+    inside, _ = _timeline(kept, {}, width, centred=True)[:2]
     both = np.isfinite(inside).all(axis=0)
     within = float(np.sqrt(max(float(np.mean(inside[0, both] * inside[1, both])), 0.0)))
     return Weather(sd=sd, lasting_s=lasting, law=_law(halves, weight, sd), within=within, lag_s=tuple(lags.tolist()),
@@ -147,10 +172,10 @@ def weather(stretches: Sequence[Stretch]) -> Weather:
 
 
 def _timeline(
-    stretches: Sequence[Stretch], apart: dict[str, float], *, centred: bool = False
+    stretches: Sequence[Stretch], apart: dict[str, float], width: float, *, centred: bool = False
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Speeds less 1 on one clock, shape (2, windows), NaN where nothing is known; their weights; the runs."""
-    at = [round(s.began_s / WINDOW_S) for s in stretches]
+    at = [round(s.began_s / width) for s in stretches]
     end = max(b + len(s.speed) for b, s in zip(at, stretches, strict=True))
     halves, weight, run = np.full((2, end), np.nan), np.zeros(end), np.full(end, -1)
     for number, (begin, s) in enumerate(zip(at, stretches, strict=True)):
@@ -164,12 +189,12 @@ def _timeline(
 
 
 def _covariances(
-    halves: NDArray[np.float64], weight: NDArray[np.float64], run: NDArray[np.int64], lost: float
+    halves: NDArray[np.float64], weight: NDArray[np.float64], run: NDArray[np.int64], lost: float, width: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Lags, covariances across the halves and weights, a few lags of each octave."""
     a, b = np.nan_to_num(halves)
     total = halves.shape[1]
-    steps = np.unique(np.round(np.concatenate(([1], 2 ** np.arange(1, np.log2(LONGEST_S / WINDOW_S) + 0.1, 0.5)))))
+    steps = np.unique(np.round(np.concatenate(([1], 2 ** np.arange(1, np.log2(LONGEST_S / width) + 0.1, 0.5)))))
     found = []
     for first, after in zip(steps[:-1].astype(int), steps[1:].astype(int), strict=True):
         sums, much, middle = 0.0, 0.0, []
@@ -181,26 +206,26 @@ def _covariances(
             product = (a[early] * b[late] + b[early] * a[late]) / 2
             sums += float((w * (product + lost * (run[early] == run[late]))).sum())
             much += float(w.sum())
-            middle.append(lag * WINDOW_S)
+            middle.append(lag * width)
         if much > 5:
             found.append((float(np.mean(middle)), sums / much, much))
     lags, covariance, pairs = np.array(found).reshape(-1, 3).T
     return lags, covariance, pairs
 
 
-def _curve(lags: NDArray[np.float64], lasting: float) -> NDArray[np.float64]:
+def _curve(lags: NDArray[np.float64], lasting: float, width: float) -> NDArray[np.float64]:
     """Autocovariance of window means for a deviation of 1."""
-    x = WINDOW_S / lasting
+    x = width / lasting
     return np.asarray(np.exp(-lags / lasting) * (np.sinh(x / 2) / (x / 2)) ** 2)
 
 
-def _fit(lags: NDArray[np.float64], covariance: NDArray[np.float64], pairs: NDArray[np.float64]) -> tuple[float, float]:
+def _fit(
+    lags: NDArray[np.float64], covariance: NDArray[np.float64], pairs: NDArray[np.float64], width: float
+) -> tuple[float, float]:
     """Deviation and lasting time by weighted least squares over a grid of times."""
-    if not len(lags):
-        return 0.0, 1.0
     weight, best = np.sqrt(pairs), (np.inf, 0.0, 1.0)
-    for lasting in np.geomspace(SHORTEST_S, LAST_S, 150):
-        curve = _curve(lags, lasting)
+    for lasting in np.geomspace(width, LAST_S, 150):
+        curve = _curve(lags, lasting, width)
         variance = max(float((weight * curve * covariance).sum() / (weight * curve**2).sum()), 0.0)
         left = float((weight * (covariance - variance * curve) ** 2).sum())
         best = min(best, (left, variance, float(lasting)))

@@ -2,8 +2,8 @@
 
 A mean service is linear in S at a few batch sizes and in S times the share of busy workers
 (:mod:`calibration.livefit`). So a window needs no single service, only how much work of each batch size it held: the
-work of b items is shared between the two ``NODES`` beside b. Every other worker counts for one of two halves. What
-both halves have in common is the machine, what they do not is noise.
+work of b items is shared between the two ``NODES`` beside b. Every other worker counts for one of two halves, or every
+other service where there is one worker. What both halves have in common is the machine, what they do not is noise.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ class Windows:
         s = services
         at = (np.maximum(s.start_s, 0.0) / WINDOW_S).astype(np.int64)
         number = int(at.max()) + 1 if len(at) else 0
-        cell, cells = 2 * at + (s.worker % 2 if workers > 1 else 0), 2 * number
+        half = s.worker if workers > 1 else np.arange(len(at))
+        cell, cells = 2 * at + half % 2, 2 * number
 
         def total(weights: NDArray[Any] | None = None) -> NDArray[np.float32]:
             return np.bincount(cell, weights, cells).astype(np.float32).reshape(number, 2)

@@ -207,7 +207,8 @@ def test_a_known_drift_comes_back_whatever_the_policies_are_misjudged_by(sd, las
             length = int(rng.uniform(0.5, 1.2) / WINDOW_S)
             noise = 1 + 0.05 * rng.standard_normal((length, 2))  # 15 services of a cv of 0.2 in each half
             speed = off[kind] * path[at : at + length, None] * noise
-            stretches.append(Stretch(at * WINDOW_S, str(kind), speed, np.full((length, 2), 15.0)))
+            ones = np.ones((length, 2))
+            stretches.append(Stretch(at * WINDOW_S, str(kind), speed, ones, 15 * ones))
             at += length + 20
         found.append(weather(stretches))
     sds, times = np.mean([w.sd for w in found]), np.median([w.lasting_s for w in found])
@@ -223,6 +224,34 @@ def test_a_known_drift_comes_back_whatever_the_policies_are_misjudged_by(sd, las
     assert law.std() == pytest.approx(found[0].sd)
     assert np.all(np.diff(law) >= 0)
     assert found[0].within_run(1e-3) < 0.01 * sd**2 < 0.9 * sd**2 < found[0].within_run(1e3)
+
+
+def test_the_drift_of_a_single_slow_worker_is_seen_in_wider_windows():
+    """16 services of 60 ms a second: a window of 50 ms holds one, one of 0.4 s three in each half."""
+    rng, sd, lasting_s = np.random.default_rng(5), 0.1, 4.0
+    path = drifting(rng, 700, sd, lasting_s)
+    windows, began = [], 0.0
+    while began < 600:
+        start, seconds, now = [], [], 0.0
+        while now < 20:
+            start.append(now)
+            seconds.append(0.06 * rng.uniform(0.9, 1.1) * path[int(1000 * (began + now))])
+            now += seconds[-1]
+        count = len(start)
+        nothing = np.zeros(count)
+        services = Services(np.array(start), np.array(seconds), np.full(count, 64), nothing > 0, nothing + 1, nothing,
+                            nothing, np.zeros(count, int))  # fmt: skip
+        w = Windows.of(services, workers=1)
+        windows.append(Stretch(began, "64", w.seconds, 0.06 * w.count, w.count))
+        began += 21
+    found = weather(windows)
+    assert found.known
+    # 29 segments hold some 600 / (2 * 4) independent draws: 12 % of the deviation
+    assert found.sd == pytest.approx(sd, rel=0.3)
+    assert 0.4 * lasting_s < found.lasting_s < 2.5 * lasting_s
+    few = weather([Stretch(s.began_s, s.kind, s.seconds[:20], s.expected[:20], s.count[:20]) for s in windows[:2]])
+    assert not few.known
+    assert few.drift is None
 
 
 def test_a_fit_of_records_finds_the_drift_and_its_scenario_says_so(campaign, tmp_path):
