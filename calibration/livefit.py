@@ -5,7 +5,8 @@ Services of the cores, over the records of single batch sizes and of the policie
 .. math:: S(b)\,(1 + \kappa(b)\,x) + c\,[\text{the worker was idle}], \qquad x = (\text{busy} - 1) / (k - 1)
 
 with :math:`\kappa` linear in the logarithm of b. The wake-up of a worker is the time from release to start and what
-its first service takes longer, c: its caches hold other things by then. Launches of n items in q queries:
+its first service takes longer, c: its caches hold other things by then, the more the longer it was idle, so that both
+are taken from the policies. Launches of n items in q queries:
 :math:`L(n) + (q - 1) f`, times :math:`1 + h` while all cores of the host are busy; one that finds the accelerator idle
 is longer, by what the process that launches has lost of its caches meanwhile. How the speed of the machine drifts
 is told by the fitting half and the canaries (:mod:`calibration.weather`). Policies of the held-out half are not read
@@ -122,6 +123,7 @@ def fit(folder: Path, model: str) -> LiveFit:
     segments = segments_of(folder, model)
     fitted = _fit_services(folder, model, [s for s in segments if _may_be_fitted(s)])
     policies = [s for s in segments if "split" in s.row and _may_be_fitted(s)]
+    fitted = woken_among_others(fitted, policies)
     mean = _mean_speed(fitted, policies)
     fitted = replace(fitted, service_s=tuple(mean * s for s in fitted.service_s))
     fitted = launches_among_others(fitted, policies)
@@ -165,7 +167,7 @@ def _fit_services(folder: Path, model: str, segments: Sequence[Segment]) -> Live
     sizes = np.unique(items)
     knots = np.unique([sizes[np.argmin(np.abs(np.log(sizes / b)))] for b in KNOTS])
     shares = np.stack([np.interp(items, knots, unit) for unit in np.eye(len(knots))], axis=1)
-    x = (busy - 1) / max(workers - 1, 1)
+    x = (busy - 1) / (workers - 1) if workers > 1 else np.zeros(len(busy))
     weight = np.sqrt(count) / mean_s
     strength, service, cold = np.zeros(2), np.zeros(len(knots)), 0.0
     for _ in range(30):
@@ -264,6 +266,32 @@ def _noise(runs: Sequence[Services], expected: _Expected) -> tuple[float, ...]:
     every = np.sort(np.concatenate(parts)) if parts else np.ones(NOISE_POINTS)
     factors = np.array([part.mean() for part in np.array_split(every, min(NOISE_POINTS, len(every)))])
     return tuple((factors / factors.mean()).tolist())
+
+
+def woken_among_others(fitted: LiveFit, policies: Sequence[Segment]) -> LiveFit:
+    """Wake-ups after pauses as they are under the policies: longer than in runs of a single batch size.
+
+    Each policy and load says how much longer services on idle workers took than the others of its runs make expect, and
+    counts by the precision of that.
+    """
+    warm = replace(fitted, cold_s=0.0)
+    longer, weight, waited = [], [], []
+    for runs in _alike(policies):
+        items, idle, busy, seconds, wait = (
+            np.concatenate([getattr(r, name) for r in runs]) for name in ("items", "idle", "busy", "seconds", "wait_s")
+        )
+        if min(idle.sum(), (~idle).sum()) < LEAST:
+            continue
+        expected = warm.expected(items, busy, idle)
+        speed = seconds[~idle].sum() / expected[~idle].sum()
+        more = (seconds - speed * expected)[idle]
+        longer.append(more.mean())
+        weight.append(len(more) / more.var())
+        waited.append(wait[idle])
+    if not longer:
+        return fitted
+    return replace(fitted, cold_s=max(float(np.average(longer, weights=weight)), 0.0),
+                   woken_s=_typical(np.concatenate(waited)))  # fmt: skip
 
 
 def launches_among_others(fitted: LiveFit, policies: Sequence[Segment]) -> LiveFit:

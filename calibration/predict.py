@@ -22,7 +22,8 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -46,18 +47,29 @@ REPLAYS, CHANCES = 12, 40
 middle 95 % of the latter are the range in which a measurement of that length should lie."""
 QUERIES = 400_000
 """Queries of a simulation that stands for an endless run."""
-TRACE_S = 0.1
-"""Stretch over which the measured speed is averaged: shorter, and single services would be taken for drift."""
+TRACE_S, TRACED = 0.1, 30
+"""Stretch over which the measured speed is averaged, and the services in it, at least: with fewer of them single ones
+would be taken for drift."""
 
 
+@dataclass(frozen=True, eq=False)
 class Trace:
-    """Measured speeds in place of a random drift, each from the middle of its stretch to that of the next by a line."""
+    """Measured speeds in place of a random drift, each from the middle of its stretch to that of the next by a line.
 
-    def __init__(self, time_s: NDArray[np.float64], factor: NDArray[np.float64]) -> None:
-        self.time_s, self.factor = time_s, factor
+    The simulator asks for the speed when a sub-request comes, and one that came in a stall was served after it: where
+    it is known when those that came then were served (``came_s``, ``start_s``), the speed is that of their service.
+    """
+
+    time_s: NDArray[np.float64]
+    factor: NDArray[np.float64]
+    came_s: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    start_s: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     def at(self, time_s: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Factors at these times."""
+        """Factors for sub-requests that come at these times."""
+        if len(self.came_s):
+            known = (time_s >= self.came_s[0]) & (time_s <= self.came_s[-1])
+            time_s = np.where(known, np.interp(time_s, self.came_s, self.start_s), time_s)
         return np.asarray(np.interp(time_s, self.time_s, self.factor))
 
 
@@ -66,13 +78,17 @@ def trace(fitted: LiveFit, segment: Segment) -> Trace | None:
     w = segment.windows
     if w is None or not w.seconds.sum():
         return None
-    wide = round(TRACE_S / WINDOW_S)
+    each = float(w.count.sum(axis=1)[w.count.any(axis=1)].mean())
+    wide = max(round(TRACE_S / WINDOW_S), ceil(TRACED / each))
     cuts = np.arange(0, len(w.seconds), wide)
     seconds = np.add.reduceat(w.seconds.sum(axis=1), cuts)
     expected = np.add.reduceat(w.expected(fitted.expected).sum(axis=1), cuts)
     ends = np.append(cuts[1:], len(w.seconds))
     known = expected > 0
-    return Trace(((cuts + ends) / 2 * WINDOW_S)[known], (seconds[known] / expected[known]))
+    start = segment.record.get("start_us", np.empty(0)) / 1e6
+    came = start - segment.record.get("wait_us", np.empty(0)) / 1e6
+    order = np.argsort(came, kind="stable")
+    return Trace(((cuts + ends) / 2 * WINDOW_S)[known], seconds[known] / expected[known], came[order], start[order])
 
 
 def replay(scenario: Scenario, load: Load, seed: int, speeds: Trace | None = None) -> NDArray[np.float64]:

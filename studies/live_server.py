@@ -40,6 +40,8 @@ WORDS = {
     "replayed": "simulated, these very arrivals, drifting by chance",
     "own_speed": "the same at the measured speed of each moment",
 }
+SATURATED = "saturated"
+"""For what has no number because the model says that the server could not carry the rate."""
 CHOSEN = 2.0
 """The bound for which the policies were chosen, as in ``calibration.judge.BOUNDS``."""
 SHOWN = ("256", "64/300/4")
@@ -47,9 +49,9 @@ SHOWN = ("256", "64/300/4")
 Row = dict[str, str]
 
 
-def rows(name: str = "predicted.csv") -> list[Row]:
+def rows(name: str = "predicted.csv", folder: Path = FOLDER) -> list[Row]:
     """All predicted runs."""
-    with (FOLDER / name).open(newline="", encoding="utf-8") as file:
+    with (folder / name).open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -58,10 +60,10 @@ def held_out(every: Sequence[Row]) -> list[Row]:
     return [r for r in every if r["split"] == "held-out"]
 
 
-def all_choices(every: Sequence[Row]) -> list[Choice]:
+def all_choices(every: Sequence[Row], folder: Path = FOLDER) -> list[Choice]:
     """What the formula picks, for each model and bound."""
     names = dict.fromkeys(r["model"] for r in every)
-    return [c for name in names for c in choices(every, load_scenario(FOLDER / f"{name}.yaml"))]
+    return [c for name in names for c in choices(every, load_scenario(folder / f"{name}.yaml"))]
 
 
 def kept_choices() -> list[Choice]:
@@ -71,17 +73,32 @@ def kept_choices() -> list[Choice]:
 
 
 def _percent(x: float) -> str:
-    return f"{100 * x:.1f} %"
+    return f"{100 * x:.1f} %" if np.isfinite(x) else SATURATED
+
+
+def _change(x: float) -> str:
+    return f"{100 * x:+.0f} %" if np.isfinite(x) else SATURATED
+
+
+def _ratio(a: str, b: str) -> float:
+    """Of two times, infinite where the first is."""
+    return float(a) / float(b) if np.isfinite(float(a)) else np.inf
+
+
+def _ms(seconds: str) -> str:
+    x = 1e3 * float(seconds)
+    return f"{x:.3g}" if x < 1000 else f"{x:,.0f}"
 
 
 def target_table(every: Sequence[Row], found: Sequence[Choice]) -> str:
     """Each target beside what was reached, by what is known of the machine."""
     held = held_out(every)
-    of = {
-        "all held-out": summary(held),
-        "quiet ones": summary([r for r in held if quiet(r)]),
-        f"{100 * WHOLE:g} % or more recorded": summary([r for r in held if float(r["covered"]) >= WHOLE]),
+    groups = {
+        "all held-out": held,
+        "quiet ones": [r for r in held if quiet(r)],
+        f"{100 * WHOLE:g} % or more recorded": [r for r in held if float(r["covered"]) >= WHOLE],
     }
+    of = {label: summary(mine) for label, mine in groups.items() if mine}
     lines = []
     for name, statistic, limit in TARGETS:
         for label, s in of.items():
@@ -106,26 +123,25 @@ def target_table(every: Sequence[Row], found: Sequence[Choice]) -> str:
                    lines)  # fmt: skip
 
 
-def drifts() -> list[Row]:
+def drifts(folder: Path = FOLDER) -> list[Row]:
     """What was found of the drift of each model's machine: the first of its rows in ``drift.csv``."""
-    with (FOLDER / "drift.csv").open(newline="", encoding="utf-8") as file:
-        every = list(csv.DictReader(file))
+    every = rows("drift.csv", folder)
     return [next(r for r in every if r["model"] == m) for m in dict.fromkeys(r["model"] for r in every)]
 
 
-def drift_table(every: Sequence[Row]) -> str:
+def drift_table(every: Sequence[Row], folder: Path = FOLDER) -> str:
     """The fitted drift of each model, and what it adds to the formula's p95."""
     lines = []
-    for d in drifts():
+    for d in drifts(folder):
         held = [r for r in held_out(every) if r["model"] == d["model"]]
         added = [
-            [float(r["formula_p95_s"]) / float(r["still_p95_s"]) - 1 for r in held if float(r["load"]) == load]
+            [_ratio(r["formula_p95_s"], r["still_p95_s"]) - 1 for r in held if float(r["load"]) == load]
             for load in (0.5, 0.8, 0.9)
         ]
         speeds = [float(r["speed"]) for r in held]
         lines.append([d["model"], _percent(float(d["sd"])), f"{float(d['lasting_s']):.2g} s",
                       _percent(float(d["within_run_sd"])), f"{min(speeds):.2f} .. {max(speeds):.2f}",
-                      *(f"{100 * np.median(x):+.0f} %" for x in added)])  # fmt: skip
+                      *(_change(float(np.median(x))) for x in added)])  # fmt: skip
     head = ["model", "standard deviation of the speed", "a speed lasts", "of it within a run",
             "mean speed of held-out measurements", "added to p95 by formula at 0.5", "at 0.8", "at 0.9"]  # fmt: skip
     return listing("Drift of the machine, fitted on the fitting half", head, lines)
@@ -218,9 +234,9 @@ def worst_table(every: Sequence[Row]) -> str:
         p = parts(r)
         seconds = float(r["queries"]) / float(r["qps"])
         lines.append([f"{r['model']} {r['configuration']} at {r['load']}",
-                      f"{1e3 * float(r['p95_s']):.3g} ms ({1e3 * float(r['p95_low_s']):.3g} .. "
-                      f"{1e3 * float(r['p95_high_s']):.3g})", f"{1e3 * float(r['formula_p95_s']):.3g} ms",
-                      *(f"{100 * p[k]:+.0f} %" for k in ("formula", "arrivals", "drift", "rest")),
+                      f"{_ms(r['p95_s'])} ms ({_ms(r['p95_low_s'])} .. {_ms(r['p95_high_s'])})",
+                      SATURATED if np.isinf(p["formula"]) else f"{_ms(r['formula_p95_s'])} ms",
+                      *(_change(p[k]) for k in ("formula", "arrivals", "drift", "rest")),
                       f"{float(r['steal_s']):.2g} s of {seconds:.2g} s",
                       f"{1e6 * float(r['lateness_p99_s']):.0f} us"])  # fmt: skip
     head = ["run", "measured p95", "formula", "formula/simulation", "arrivals", "drift", "rest",
@@ -228,15 +244,15 @@ def worst_table(every: Sequence[Row]) -> str:
     return listing("The two worst misses", head, lines)
 
 
-def picture(every: Sequence[Row]) -> Figure:
+def picture(every: Sequence[Row], shown: Sequence[str] = SHOWN, height_in: float = 5.2) -> Figure:
     """Predicted and measured p95 over the rate, for each model."""
     names = list(dict.fromkeys(r["model"] for r in every))
-    columns = 3 if len(names) > 4 else 2
-    figure, axes = new_figure(-(-len(names) // columns), columns, height_in=5.2)
+    columns = 2 if len(names) in (2, 4) else 3
+    figure, axes = new_figure(-(-len(names) // columns), columns, height_in=height_in)
     for ax in axes.flat[len(names) :]:
         ax.set_visible(False)
     for ax, name in zip(axes.flat, names, strict=False):
-        for colour, policy in zip(COLOURS, SHOWN, strict=False):
+        for colour, policy in zip(COLOURS, shown, strict=False):
             mine = sorted((r for r in held_out(every) if r["model"] == name and r["configuration"] == policy),
                           key=lambda r: float(r["qps"]))  # fmt: skip
             qps = np.array([float(r["qps"]) for r in mine])

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from calibration.livefit import LARGE, SMALL, fit, launches_among_others
+from calibration.livefit import LARGE, SMALL, fit, launches_among_others, woken_among_others
 from calibration.livetext import scenario_text
 from calibration.predict import REPLAYS, Trace, predict, replay, still, trace
 from calibration.runs import Measured, Segment, measured_runs
@@ -114,6 +114,23 @@ def test_launches_after_a_pause_are_longer_than_those_that_follow(campaign):
     assert moved.launch_s == pytest.approx(0.9 * np.array(found.launch_s), rel=1e-3)
     assert (moved.fused_query_s, moved.launch_cold_s) == pytest.approx((0.9 * found.fused_query_s, 1e-4), rel=1e-2)
     assert launches_among_others(found, []) == found
+
+
+def test_the_wake_up_is_that_of_the_policies(campaign):
+    """Where the caches of idle workers get three times as cold, and the machine is a tenth slower."""
+    found, rng = replace(fit(campaign, "ncf"), cold_s=0.0, woken_s=0.0), np.random.default_rng(6)
+    row = {"split": "fit", "configuration": "64", "load": "0.5", "workers": str(WORKERS), "number": "7"}
+    segments = []
+    for _ in range(4):
+        run = records(64, 2, rng, speed=lambda t: 1.1)
+        idle = run["wait_us"] < 400  # it waited for the wake-up alone
+        run["service_us"] = run["service_us"] + np.where(idle, 400, 0)
+        segments.append(Segment(row, run, 0.0))
+    moved = woken_among_others(found, segments)
+    # services of 3 ms are spread by 6 %: 180 us over the root of 480 on idle workers, and of as many others
+    assert moved.cold_s == pytest.approx(4e-4 + 1.1 * COLD, abs=3 * 180e-6 * np.sqrt(2 / 480))
+    assert moved.woken_s == pytest.approx(WOKEN, abs=1e-6)
+    assert woken_among_others(found, []) == found
 
 
 def test_the_scenario_says_the_same(campaign, tmp_path):
