@@ -65,6 +65,7 @@ results: $(VENV)/.installed-test
 	$(BIN)/python -m studies.mgk_waits --sharpen 0.025 --batches 400
 	$(BIN)/python -m studies.optimizer
 	$(BIN)/python -m studies.live_server
+	$(BIN)/python -m studies.live_rounds
 	$(BIN)/python -m studies.live_campaign
 	$(BIN)/python -m studies.gallery
 	$(BIN)/python -m studies.planning
