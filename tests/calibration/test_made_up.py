@@ -10,7 +10,7 @@ pytest.importorskip("torch", reason="the calibration extra (torch) is not instal
 from calibration.judge import error
 from calibration.livefit import fit
 from calibration.livetext import scenario_text
-from calibration.madeup import MadeUp, campaign_on, drift_path
+from calibration.madeup import STEP_S, MadeUp, _serve, campaign_on, drift_path
 from calibration.plan import Campaign, planned
 from calibration.predict import predict
 from calibration.records import ENOUGH_BYTES
@@ -19,6 +19,28 @@ from recqueue import load_scenario
 
 RAW = Path(__file__).parents[2] / "calibration" / "raw" / "xeon-16c" / "live"
 MODEL, SD, LASTING_S, SECONDS = "dlrm-rmc3", 0.05, 0.6, 120.0
+
+
+CASES = [(0.8, 0.05, 14, 0.99, 1.01), (0.9, 0.1, 1, 1.0, 1.2), (0.9, 0.1, 14, 1.0, 1.2)]
+
+
+@pytest.mark.parametrize(("load", "sd", "workers", "low", "high"), CASES)
+def test_the_speed_may_be_that_of_the_arrival(load, sd, workers, low, high):
+    """A machine slows what it serves; the formulas and the simulator slow what comes, which is hardly different.
+
+    Both with the same random numbers. With other seeds the ratio is 1.000 in the first case, 1.04 to 1.12 otherwise.
+    """
+    rng, service_s, count = np.random.default_rng(1), 5e-3, 400_000
+    came = np.cumsum(rng.exponential(service_s / (load * workers), count))
+    noise = rng.lognormal(-0.02, 0.2, count)
+    path = drift_path(1.5 * came[-1] + 10, sd, [(1.0, 1.0)], seed=2)
+    steady, even = np.ones(len(path)), np.full(count, service_s)
+    p95 = []
+    for factors, speeds in ((noise * path[(came / STEP_S).astype(int)], steady), (noise, path)):
+        start, end, worker = np.zeros(count), np.zeros(count), np.zeros(count, np.int64)
+        _serve(came, even, 0 * even, factors, speeds, 0.0, workers, (0.0, 0.0, 0.0), start, end, worker)
+        p95.append(np.quantile((end - came)[count // 10 :], 0.95))
+    assert low <= p95[0] / p95[1] <= high
 
 
 @pytest.fixture(scope="module")
