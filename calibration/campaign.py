@@ -12,7 +12,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from calibration.plan import (
     dealt,
     in_order,
     planned,
+    round_of,
     seconds_of,
     unit_of,
 )
@@ -128,9 +129,10 @@ class Measurement:
             r for r in planned(self.campaign)
             if r.configuration.offload_threshold is None or self.server.has_accelerator
         ]  # fmt: skip
-        rounds, seed = self.campaign.how_often, zlib.crc32(self.notes.common["model"].encode())
+        seed = zlib.crc32(self.notes.common["model"].encode())
         capacity = self._capacities(list(dict.fromkeys(r.configuration for r in runs)))
-        whole = not self.campaign.configurations
+        self._fewer_rounds(runs, capacity)
+        rounds, whole = self.campaign.how_often, not self.campaign.configurations
         services = dealt(len(insitu.SERVICES) if whole else 0, rounds, seed)
         launches = dealt(len(insitu.LAUNCHES) if whole and self.server.has_accelerator else 0, rounds, seed + 1)
         canary = insitu.Canary(self.server, self.notes)
@@ -156,12 +158,24 @@ class Measurement:
             self.notes.write()
             self._say(f"round {number + 1} of {rounds} done, records {self.notes.archive.size / 2**20:.1f} MiB")
 
+    @property
+    def _share(self) -> float:
+        """Share of the time that runs at a load get."""
+        return 1 - (0 if self.campaign.configurations else SERVICES_SHARE + LAUNCHES_SHARE)
+
+    def _fewer_rounds(self, runs: Sequence[Planned], capacity: Mapping[Configuration, Both]) -> None:
+        """As many rounds as there is time for, where a server is so slow that its shortest segments take all of it."""
+        asked, rates = self.campaign.how_often, [_rate(run, capacity[run.configuration]) for run in runs]
+        each = (round_of(runs, rates, 0.0) + CANARY_S * (2 + len(runs) // CANARY_EVERY)) / self._share
+        if (rounds := max(1, min(asked, int(self.budget.left / each)))) < asked:
+            self._say(f"a slow server: {rounds} rounds, for {asked} would take {asked * each:.0f} s; give it more time")
+            self.campaign = replace(self.campaign, rounds=rounds)
+
     def _lengths(
         self, runs: Sequence[Planned], capacity: Mapping[Configuration, Both], round_s: float
     ) -> dict[Planned, float]:
         """Seconds of the segments of each run, the same in all rounds, so that the rounds fill the time."""
-        share = 1 - (0 if self.campaign.configurations else SERVICES_SHARE + LAUNCHES_SHARE)
-        left = share * round_s - CANARY_S * (2 + len(runs) // CANARY_EVERY)
+        left = self._share * round_s - CANARY_S * (2 + len(runs) // CANARY_EVERY)
         rates = [_rate(run, capacity[run.configuration]) for run in runs]
         unit = unit_of(runs, rates, left)
         self._say(f"segments of {unit:.2f} s times their weight")

@@ -148,6 +148,12 @@ def seconds_of(run: Planned, unit_s: float, qps: float, most: int) -> float:
     return min(max(unit_s * run.weight, SHORTEST_S, FEWEST / qps), most / qps)
 
 
+def round_of(runs: Sequence[Planned], rates: Sequence[float], unit_s: float) -> float:
+    """Seconds of a round on average; a run that is not made in every round counts with its mean."""
+    return sum((seconds_of(r, unit_s, qps, 1 << 60) + OVERHEAD_S) / EVERY.get(r.load, 1)
+               for r, qps in zip(runs, rates, strict=True))  # fmt: skip
+
+
 def unit_of(runs: Sequence[Planned], rates: Sequence[float], left_s: float) -> float:
     """Seconds of a unit of weight, so that a round through these runs takes as long as there is.
 
@@ -156,10 +162,5 @@ def unit_of(runs: Sequence[Planned], rates: Sequence[float], left_s: float) -> f
     low, high = 0.0, max(left_s, 0.0)
     for _ in range(60):
         unit = (low + high) / 2
-        # a run that is not made in every round counts with its mean
-        takes = sum(
-            (seconds_of(r, unit, qps, 1 << 60) + OVERHEAD_S) / EVERY.get(r.load, 1)
-            for r, qps in zip(runs, rates, strict=True)
-        )
-        low, high = (unit, high) if takes < left_s else (low, unit)
+        low, high = (unit, high) if round_of(runs, rates, unit) < left_s else (low, unit)
     return low

@@ -1,5 +1,7 @@
 """The whole path on a made-up server: the campaign's own code measures it, and fit and predictions meet the truth."""
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +73,21 @@ def test_all_rounds_are_made_and_the_archive_stays_small(folder):
     # fitted and held-out segments are spread alike over the campaign; a third of it apart would be half and half
     mean = {half: np.mean([float(r["began_s"]) for r in rows if r["split"] == half]) for half in ("fit", "held-out")}
     assert mean["fit"] == pytest.approx(mean["held-out"], abs=0.05 * SECONDS)
+
+
+def test_a_slow_server_is_measured_in_fewer_rounds_rather_than_in_part(truth, tmp_path):
+    """One core of a fourteenth: sixty queries of each run take so long that two rounds fill the time."""
+    slow = replace(truth, workers=1, launch_items=())
+    server = MadeUp(slow, drift_path(900, SD, [(1.0, LASTING_S)], seed=4), seed=4)
+    asked = Campaign(names=[MODEL], seconds=250, device=None)
+    campaign_on(server, tmp_path, asked)
+    rows = rows_of(tmp_path / "live.csv")
+    rounds = {int(r["round"]) for r in rows}
+    assert 2 <= len(rounds) < 6
+    made = Counter((r["configuration"], float(r["load"])) for r in rows)
+    assert set(made) == {(str(p.configuration), p.load) for p in planned(asked)}
+    assert {n for (_, load), n in made.items() if load < 0.9} == {len(rounds)}
+    assert server.now_s < 1.1 * 250
 
 
 def test_the_parameters_and_the_drift_come_back(folder, truth):
