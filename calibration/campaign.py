@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -131,13 +131,14 @@ class Measurement:
         ]  # fmt: skip
         seed = zlib.crc32(self.notes.common["model"].encode())
         capacity = self._capacities(list(dict.fromkeys(r.configuration for r in runs)))
-        self._fewer_rounds(runs, capacity)
+        rates = [_rate(run, capacity[run.configuration]) for run in runs]
+        self._fewer_rounds(runs, rates)
         rounds, whole = self.campaign.how_often, not self.campaign.configurations
         services = dealt(len(insitu.SERVICES) if whole else 0, rounds, seed)
         launches = dealt(len(insitu.LAUNCHES) if whole and self.server.has_accelerator else 0, rounds, seed + 1)
         canary = insitu.Canary(self.server, self.notes)
         total = self.budget.left
-        seconds = self._lengths(runs, capacity, total / rounds)
+        seconds = self._lengths(runs, rates, total / rounds)
         for number in range(rounds):
             if self.budget.left < 0.5 and number:
                 self._say(f"stopped before round {number + 1} of {rounds}")
@@ -163,21 +164,17 @@ class Measurement:
         """Share of the time that runs at a load get."""
         return 1 - (0 if self.campaign.configurations else SERVICES_SHARE + LAUNCHES_SHARE)
 
-    def _fewer_rounds(self, runs: Sequence[Planned], capacity: Mapping[Configuration, Both]) -> None:
+    def _fewer_rounds(self, runs: Sequence[Planned], rates: Sequence[float]) -> None:
         """As many rounds as there is time for, where a server is so slow that its shortest segments take all of it."""
-        asked, rates = self.campaign.how_often, [_rate(run, capacity[run.configuration]) for run in runs]
-        each = (round_of(runs, rates, 0.0) + CANARY_S * (2 + len(runs) // CANARY_EVERY)) / self._share
+        asked = self.campaign.how_often
+        each = (round_of(runs, rates, 0.0) + _canaries_s(runs)) / self._share
         if (rounds := max(1, min(asked, int(self.budget.left / each)))) < asked:
             self._say(f"a slow server: {rounds} rounds, for {asked} would take {asked * each:.0f} s; give it more time")
             self.campaign = replace(self.campaign, rounds=rounds)
 
-    def _lengths(
-        self, runs: Sequence[Planned], capacity: Mapping[Configuration, Both], round_s: float
-    ) -> dict[Planned, float]:
+    def _lengths(self, runs: Sequence[Planned], rates: Sequence[float], round_s: float) -> dict[Planned, float]:
         """Seconds of the segments of each run, the same in all rounds, so that the rounds fill the time."""
-        left = self._share * round_s - CANARY_S * (2 + len(runs) // CANARY_EVERY)
-        rates = [_rate(run, capacity[run.configuration]) for run in runs]
-        unit = unit_of(runs, rates, left)
+        unit = unit_of(runs, rates, self._share * round_s - _canaries_s(runs))
         self._say(f"segments of {unit:.2f} s times their weight")
         return {
             run: seconds_of(run, unit, qps, self._most(run.configuration))
@@ -260,6 +257,11 @@ class Measurement:
     def _say(self, text: str) -> None:
         if not self.quiet:
             print(f"{self.notes.common['model']} {self.budget.left:4.0f} s left: {text}", flush=True)
+
+
+def _canaries_s(runs: Sequence[Planned]) -> float:
+    """Seconds of the canaries of a round."""
+    return CANARY_S * (2 + len(runs) // CANARY_EVERY)
 
 
 def _rate(run: Planned, capacity: Both) -> float:

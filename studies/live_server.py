@@ -66,10 +66,10 @@ def all_choices(every: Sequence[Row], folder: Path = FOLDER) -> list[Choice]:
     return [c for name in names for c in choices(every, load_scenario(folder / f"{name}.yaml"))]
 
 
-def kept_choices() -> list[Choice]:
-    """The same from the record of the study."""
-    record = json.loads(RECORD.read_text(encoding="utf-8"))
-    return [Choice(**{**c, "errors": tuple(c["errors"])}) for c in record["choices"]]
+def kept_choices(record: Path = RECORD) -> list[Choice]:
+    """The same from the record of a study."""
+    kept = json.loads(record.read_text(encoding="utf-8"))
+    return [Choice(**{**c, "errors": tuple(c["errors"])}) for c in kept["choices"]]
 
 
 def _percent(x: float) -> str:

@@ -3,6 +3,7 @@
 import csv
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from recqueue import load_scenario
 from recqueue.errors import InputError
 from recqueue.serving import Policy
 
+CALIBRATION = Path(__file__).parents[2] / "calibration"
 WORKERS = 4
 S = {1: 5e-4, 16: 1e-3, 64: 3e-3, 200: 8e-3, 700: 25e-3}
 COLD, WOKEN, DISPATCH, KAPPA = 2e-4, 8e-5, 2e-5, 0.3
@@ -114,6 +116,37 @@ def test_launches_after_a_pause_are_longer_than_those_that_follow(campaign):
     assert moved.launch_s == pytest.approx(0.9 * np.array(found.launch_s), rel=1e-3)
     assert (moved.fused_query_s, moved.launch_cold_s) == pytest.approx((0.9 * found.fused_query_s, 1e-4), rel=1e-2)
     assert launches_among_others(found, []) == found
+
+
+def test_a_stall_slows_whom_it_stopped_and_not_who_came_meanwhile(campaign):
+    """One worker, 3 ms a service every 4 ms, the 251st held up for 0.4 s; its queue is worked off as quickly."""
+    found = replace(fit(campaign, "ncf"), workers=1, cold_s=0.0, strength=(0.0, 0.0))
+    came, seconds = 4e-3 * np.arange(1000), np.full(1000, 3e-3)
+    seconds[250] += 0.4
+    start, free = np.empty(1000), 0.0
+    for i, at in enumerate(came):
+        start[i] = max(free, at)
+        free = start[i] + seconds[i]
+    micro = {"start_us": start, "service_us": seconds, "wait_us": start - came, "arrival_us": came}
+    record = {name: np.rint(1e6 * x).astype(int) for name, x in micro.items()}
+    record |= {"items": np.full(1000, 64), "worker": np.zeros(1000, int)}
+    speeds = trace(found, Segment({"workers": "1"}, record, 0.0))
+
+    def more_s(speed):
+        return 3e-3 * np.where(speed > 1.1, speed - 1, 0).sum()
+
+    # the stretch of the stall is joined to its neighbours by lines, so that a few more are slowed
+    assert more_s(speeds.at(came)) == pytest.approx(0.4, rel=0.5)
+    assert more_s(np.interp(came, speeds.time_s, speeds.factor)) > 1.0  # what those that came then would add
+
+
+def test_the_committed_scenario_is_what_a_fit_of_the_committed_records_says():
+    """Parameters to the five digits of the file, one of the last perhaps by another machine's rounding."""
+    found = fit(CALIBRATION / "raw" / "epyc-2c" / "live-rounds", "wide-and-deep")
+    system = load_scenario(CALIBRATION / "live_server_2c" / "wide-and-deep.yaml").system
+    assert system.service.seconds == pytest.approx(found.service_s, rel=1e-3)
+    assert system.wakeup_s == pytest.approx(found.woken_s + found.cold_s - found.dispatch_s, rel=1e-3)
+    assert np.std(system.drift.factor) == pytest.approx(found.weather.sd, rel=1e-3)
 
 
 def test_the_wake_up_is_that_of_the_policies(campaign):

@@ -88,6 +88,9 @@ def test_a_slow_server_is_measured_in_fewer_rounds_rather_than_in_part(truth, tm
     assert set(made) == {(str(p.configuration), p.load) for p in planned(asked)}
     assert {n for (_, load), n in made.items() if load < 0.9} == {len(rounds)}
     assert server.now_s < 1.1 * 250
+    alone = fit(tmp_path, MODEL)
+    assert alone.strength == (0.0, 0.0)  # one worker has nobody to contend with
+    assert min(alone.noise) > 0
 
 
 def test_the_parameters_and_the_drift_come_back(folder, truth):

@@ -1,11 +1,9 @@
 """The committed predictions of the second machine, and what the page says of them."""
 
-import json
-
 import numpy as np
 import pytest
 
-from calibration.judge import Choice, parts, summary
+from calibration.judge import parts, summary
 from studies import live_rounds, live_server
 from studies.record import DOCS
 
@@ -27,8 +25,7 @@ def test_at_the_measured_speed_all_targets_are_met_and_without_it_none(every):
 
 
 def test_tables_are_those_of_the_predictions(every):
-    record = json.loads(live_rounds.RECORD.read_text())
-    choices = [Choice(**{**c, "errors": tuple(c["errors"])}) for c in record["choices"]]
+    choices = live_server.kept_choices(live_rounds.RECORD)
     assert min(c.carried for c in choices) >= live_server.CARRIED
     again = live_server.all_choices([r for r in every if r["model"] == "ncf"], live_rounds.FOLDER)
     for kept, found in zip(choices[:3], again, strict=True):
