@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from calibration.records import repack
 from calibration.runs import rows_of
 from recqueue.errors import InputError
 
@@ -13,7 +14,7 @@ TABLES = ("live.csv", "services.csv", "capacities.csv")
 
 
 def join(folders: Sequence[Path], out: Path) -> str:
-    """Copy the records of all campaigns into ``out`` and append their rows; returns a line on what is there.
+    """Pack the records of all campaigns into ``out`` and append their rows; returns a line on what is there.
 
     Raises
     ------
@@ -41,5 +42,6 @@ def join(folders: Sequence[Path], out: Path) -> str:
         for file in sorted(folder.iterdir()):
             if file.name not in TABLES and file.is_file():
                 target = out / file.name
-                shutil.copy2(file, target if not target.exists() else out / f"{folder.name}-{file.name}")
+                copy = repack if file.suffix == ".npz" else shutil.copy2
+                copy(file, target if not target.exists() else out / f"{folder.name}-{file.name}")
     return f"{out}: {', '.join(held)}"

@@ -67,6 +67,13 @@ class Archive:
         self._waiting.clear()
 
 
+def repack(source: Path, target: Path) -> None:
+    """Copy an archive in a fifth fewer bytes; too slow to be done while a campaign measures."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_LZMA) as new:
+        for entry in old.infolist():
+            new.writestr(entry.filename, old.read(entry))
+
+
 def compact(seen: Seen, *, most: int | None = None) -> Record:
     """Columns of a run in few bytes; at most ``most`` sub-requests, from the first that counts on."""
     total = len(seen.start_s)
