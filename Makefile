@@ -66,6 +66,7 @@ results: $(VENV)/.installed-test
 	$(BIN)/python -m studies.optimizer
 	$(BIN)/python -m studies.live_server
 	$(BIN)/python -m studies.live_rounds
+	$(BIN)/python -m studies.live_ledger
 	$(BIN)/python -m studies.live_campaign
 	$(BIN)/python -m studies.gallery
 	$(BIN)/python -m studies.planning

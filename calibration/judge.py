@@ -11,11 +11,14 @@ import numpy as np
 from recqueue.analysis import max_rate
 from recqueue.serving import Policy, Scenario, Sla
 
+STATISTICS = ("mean", "p50", "p95", "p99")
 WAYS = ("still", "formula", "replayed", "own_speed")
 BOUNDS = (1.5, 2.0, 3.0)
 """Latency bounds, in medians of the measured p95 at half load: the promises that a planner might have to keep."""
 QUIET_STEAL, QUIET_LATENESS_S = 0.03, 3e-4
 """A quiet run: other guests took less than 3 % of a core, and the generator's p99 was less than 0.3 ms late."""
+WHOLE = 0.9
+"""Share of a measurement whose services are known, from which its speed is."""
 Row = Mapping[str, Any]
 
 
@@ -27,6 +30,11 @@ def error(row: Row, way: str, name: str) -> float:
 def half_width(row: Row) -> float:
     """Relative half-width of the measured interval of p95."""
     return (float(row["p95_high_s"]) - float(row["p95_low_s"])) / 2 / float(row["p95_s"])
+
+
+def in_interval(row: Row, way: str) -> bool:
+    """Whether a predicted p95 lies in the 95 % interval of the measured one."""
+    return float(row["p95_low_s"]) <= float(row[f"{way}_p95_s"]) <= float(row["p95_high_s"])
 
 
 def in_range(row: Row) -> bool:
@@ -45,7 +53,7 @@ def summary(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
     found: dict[str, dict[str, dict[str, float]]] = {}
     for way in WAYS:
         found[way] = {}
-        for name in ("mean", "p50", "p95", "p99"):
+        for name in STATISTICS:
             e = np.array([error(r, way, name) for r in rows])
             size = np.abs(e)
             between = "linear" if np.isfinite(size).all() else "higher"  # a saturated formula is infinitely off

@@ -16,6 +16,8 @@ Their ratios name the parts of a miss:
     replay against the replay at the measured speeds: that the machine happened to be quicker or slower than usual.
 ``rest``
     that replay against the measurement: everything the model does not know.
+
+How large that rest is in the fitting half widens the range: services and their noise are not known exactly either.
 """
 
 from __future__ import annotations
@@ -29,7 +31,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.stats import norm
 
+from calibration.judge import WHOLE
 from calibration.livefit import LiveFit, fit
 from calibration.livetext import scenario_text
 from calibration.runs import NAMES, Measured, Segment, measured_runs, rows_of, statistics
@@ -37,7 +42,7 @@ from calibration.testbed import Load
 from calibration.windows import WINDOW_S
 from recqueue import load_scenario
 from recqueue.analysis import evaluate
-from recqueue.serving import Scenario
+from recqueue.serving import Performance, Scenario
 from recqueue.simulate import simulate, spawn
 from recqueue.simulate.pools import AcceleratorPool, core_pool
 from recqueue.simulate.replication import typical_batch
@@ -45,8 +50,11 @@ from recqueue.simulate.replication import typical_batch
 REPLAYS, CHANCES = 12, 40
 """Replays of a segment at the measured speed, and of one that drifts by chance; their mean is the prediction, and the
 middle 95 % of the latter are the range in which a measurement of that length should lie."""
-QUERIES = 400_000
-"""Queries of a simulation that stands for an endless run."""
+QUERIES, CHANGES, MOST_QUERIES, HALF_WIDTH = 400_000, 400, 20_000_000, 0.02
+"""A simulation that stands for an endless run: its least queries, as many changes of the speed in the mean, and what
+its p95 is to be known to unless that takes more queries than the most."""
+ENOUGH = 4
+"""Measurements whose rests tell how large a rest is."""
 TRACE_S, TRACED = 0.1, 30
 """Stretch over which the measured speed is averaged, and the services in it, at least: with fewer of them single ones
 would be taken for drift."""
@@ -120,33 +128,68 @@ def still(scenario: Scenario) -> Scenario:
     return replace(scenario, system=replace(scenario.system, drift=None))
 
 
-def predict(scenario: Scenario, fitted: LiveFit, measured: Measured) -> dict[str, Any]:
-    """Row of a measurement: measured, predicted in all ways, and the speed of the machine meanwhile."""
+def endless(scenario: Scenario, qps: float) -> Performance:
+    """Simulated for so long that the machine had many speeds."""
+    drift = scenario.system.drift
+    lasting = qps * drift.lasting_s if drift else 0.0
+    queries = int(np.clip(CHANGES * lasting, QUERIES, MOST_QUERIES))
+    return simulate(scenario, qps=qps, queries=queries, seed=1, half_width=HALF_WIDTH, max_queries=MOST_QUERIES)
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """A measurement beside its predictions, and p95 of the replays that drift by chance."""
+
+    row: dict[str, Any]
+    chances_s: NDArray[np.float64]
+
+    @property
+    def rest(self) -> float:
+        """What is left of the miss at the measured speed, as a logarithm."""
+        return float(np.log(self.row["own_speed_p95_s"] / self.row["p95_s"]))
+
+    def within(self, unknown: float) -> dict[str, Any]:
+        """The row with the range in which 95 % of such measurements lie, if the rest has that standard deviation."""
+        c = np.log(self.chances_s)
+        levels = [brentq(lambda x, p=p: norm.cdf((x - c) / max(unknown, 1e-6)).mean() - p, c.min() - 1, c.max() + 1)
+                  for p in (0.025, 0.975)]  # fmt: skip
+        low, high = np.exp(levels).tolist()
+        return {**self.row, "unknown": unknown, "range_p95_low_s": low, "range_p95_high_s": high}
+
+
+def unknown_of(found: Sequence[Prediction]) -> float:
+    """Root mean square of the rests of the fitting half, of those whose speed is known if there are enough."""
+    fitted = [p for p in found if p.row["split"] == "fit"]
+    known = [p for p in fitted if p.row["covered"] >= WHOLE]
+    rests = [p.rest for p in (known if len(known) >= ENOUGH else fitted)]
+    return float(np.sqrt(np.mean(np.square(rests)))) if rests else 0.0
+
+
+def predict(scenario: Scenario, fitted: LiveFit, measured: Measured) -> Prediction:
+    """Measured, predicted in all ways, and the speed of the machine meanwhile."""
     s = replace(scenario, policy=measured.policy)
     calm, row = still(s), measured.row
     qps, segments = float(row["qps"]), measured.segments
-    formula, endless = evaluate(s, qps=qps), simulate(s, qps=qps, queries=QUERIES, seed=1)
+    formula = evaluate(s, qps=qps)
     chances = _replays(s, segments, [None] * len(segments), CHANCES)
-    low, high = np.quantile(chances[:, NAMES.index("p95")], (0.025, 0.975))
     windows = [segment.windows for segment in segments if segment.windows is not None]
     seconds = sum(float(w.seconds.sum()) for w in windows)
     expected = sum(float(w.expected(fitted.expected).sum()) for w in windows)
     ways = {
         "still": _of(evaluate(calm, qps=qps).latency_s),
         "formula": _of(formula.latency_s),
-        "simulated": _of(endless.latency_s),
+        "simulated": _of(endless(s, qps).latency_s),
         "replayed": chances.mean(axis=0),
         "own_speed": _replays(calm, segments, [trace(fitted, segment) for segment in segments], REPLAYS).mean(axis=0),
     }  # fmt: skip
-    return {
+    whole = {
         **row,
         "predicted_utilization_cpu": formula.utilization["cpu"],
         "speed": seconds / expected if expected > 0 else 1.0,
         "covered": covered(measured),
-        "range_p95_low_s": float(low),
-        "range_p95_high_s": float(high),
         **{f"{way}_{n}_s": float(v) for way, values in ways.items() for n, v in zip(NAMES, values, strict=True)},
     }
+    return Prediction(whole, chances[:, NAMES.index("p95")])
 
 
 def covered(measured: Measured) -> float:
@@ -209,14 +252,18 @@ def write_scenarios(folder: Path, names: list[str], out: Path) -> None:
 def predict_all(folder: Path, names: list[str], out: Path, *, runs: Path | None = None) -> None:
     """Predict all measurements of a campaign by the scenarios in ``out``; rows go to ``predicted.csv`` there.
 
-    With ``runs`` those of another campaign, in ``predicted-NAME.csv`` for its folder's name.
+    With ``runs`` those of another campaign, in ``predicted-NAME.csv`` for its folder's name; how large the rest of
+    their misses may be is then as ``predicted.csv`` says.
     """
-    measured = runs or folder
     rows: list[dict[str, Any]] = []
+    known = {r["model"]: float(r["unknown"]) for r in rows_of(out / "predicted.csv")} if runs else {}
     for name in names:
         fitted, scenario = fit(folder, name), load_scenario(out / f"{name}.yaml")
-        rows += [predict(scenario, fitted, m) for m in measured_runs(measured, name)]
-        print(f"{name}: {len(rows)} measurements predicted", flush=True)
+        found = [predict(scenario, fitted, m) for m in measured_runs(runs or folder, name)]
+        unknown = known[name] if runs else unknown_of(found)
+        rows += [p.within(unknown) for p in found]
+        print(f"{name}: {len(found)} measurements predicted, p95 to {100 * unknown:.1f} % were the speed known",
+              flush=True)  # fmt: skip
     _write(out / ("predicted.csv" if runs is None else f"predicted-{runs.name}.csv"), rows)
 
 

@@ -11,7 +11,7 @@ holds the differences of X (the first entry is itself), which take fewer bytes.
 ``far_query, far_start_us, far_end_us, far_launch``
     one entry per offloaded query.
 ``window_COLUMN``
-    where the sub-requests had no room: sums over windows of the run (:mod:`calibration.windows`), which is all that
+    where not all sub-requests had room: sums over windows of the run (:mod:`calibration.windows`), which is all that
     the speed of the machine needs.
 
 Runs of the fitting half keep their sub-requests as long as there is room. The others keep them as long as the archive
@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from calibration.testbed import Seen
 from calibration.windows import Services, Windows
+from recqueue.errors import InputError
 
 Record = dict[str, NDArray[Any]]
 ENOUGH_BYTES = 11 << 20
@@ -53,7 +54,7 @@ class Archive:
         """Keep a run; its sub-requests too unless the archive has passed this share of what is enough."""
         room = self.size < share * ENOUGH_BYTES
         record = compact(seen, most=self.most if room else 0)
-        if not room and len(seen.start_s):
+        if len(record["start_us"]) < len(seen.start_s):
             record |= Windows.of(Services.of(compact(seen)), self.workers).columns()
         self._waiting.append((number, record))
 
@@ -68,10 +69,20 @@ class Archive:
 
 
 def repack(source: Path, target: Path) -> None:
-    """Copy an archive in a fifth fewer bytes; too slow to be done while a campaign measures."""
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_LZMA) as new:
-        for entry in old.infolist():
-            new.writestr(entry.filename, old.read(entry))
+    """Copy an archive in a fifth fewer bytes; too slow to be done while a campaign measures.
+
+    Raises
+    ------
+    InputError
+        When it is none, or broken.
+    """
+    try:
+        with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_LZMA) as new:
+            for entry in old.infolist():
+                new.writestr(entry.filename, old.read(entry))
+    except zipfile.BadZipFile as error:
+        target.unlink(missing_ok=True)
+        raise InputError(f"{source}: {error}; copy the records of the campaign again") from error
 
 
 def compact(seen: Seen, *, most: int | None = None) -> Record:

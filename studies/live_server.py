@@ -1,14 +1,13 @@
 """Predicted against measured on a live server that the model had not seen, and what each miss is made of.
 
 ``python -m studies.live_server`` reads ``calibration/live_server`` (made by ``python -m calibration live-predict`` from
-the committed records of a campaign) and writes the tables and the picture of ``docs/studies/live-server.rst``, its
-record ``studies/results/live_server.json``, and ``recqueue/data/live.json``, from which reports quote the error.
+the committed records of a campaign in one piece) and writes the tables and the picture of the last part of
+``docs/studies/live-server.rst`` and its record ``studies/results/live_server.json``.
 """
 
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,8 +15,21 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from calibration.judge import Choice, choices, crossing, error, half_width, in_range, parts, quiet, summary
+from calibration.judge import (
+    WHOLE,
+    Choice,
+    choices,
+    crossing,
+    error,
+    half_width,
+    in_interval,
+    in_range,
+    parts,
+    quiet,
+    summary,
+)
 from recqueue import load_scenario
 from recqueue.plotting.style import COLOURS, new_figure
 from studies.accuracy_table import listing
@@ -25,13 +37,10 @@ from studies.record import DOCS, RESULTS, save_record
 
 FOLDER = Path(__file__).parents[1] / "calibration" / "live_server"
 RECORD = RESULTS / "live_server.json"
-DATA = Path(__file__).parents[1] / "recqueue" / "data" / "live.json"
 PICTURE = DOCS / "studies" / "live_server.png"
 TARGETS = (("p95", "median", 0.05), ("p95", "p90", 0.12), ("mean", "median", 0.04))
 """Quantity, statistic of its absolute error, and what it should be at most."""
 CAPACITY, CARRIED = 0.05, 0.95
-WHOLE = 0.9
-"""Share of a measurement whose services are known, from which its speed is."""
 INTERVAL, MODERATE = 0.03, 0.8
 """What a measured p95 should be known to, and up to which load."""
 WORDS = {
@@ -66,10 +75,9 @@ def all_choices(every: Sequence[Row], folder: Path = FOLDER) -> list[Choice]:
     return [c for name in names for c in choices(every, load_scenario(folder / f"{name}.yaml"))]
 
 
-def kept_choices(record: Path = RECORD) -> list[Choice]:
+def kept_choices(kept: Sequence[dict[str, Any]]) -> list[Choice]:
     """The same from the record of a study."""
-    kept = json.loads(record.read_text(encoding="utf-8"))
-    return [Choice(**{**c, "errors": tuple(c["errors"])}) for c in kept["choices"]]
+    return [Choice(**{**c, "errors": tuple(c["errors"])}) for c in kept]
 
 
 def _percent(x: float) -> str:
@@ -93,10 +101,12 @@ def _ms(seconds: str) -> str:
 def target_table(every: Sequence[Row], found: Sequence[Choice]) -> str:
     """Each target beside what was reached, by what is known of the machine."""
     held = held_out(every)
+    moderate = [r for r in held if float(r["load"]) <= MODERATE]
     groups = {
         "all held-out": held,
         "quiet ones": [r for r in held if quiet(r)],
         f"{100 * WHOLE:g} % or more recorded": [r for r in held if float(r["covered"]) >= WHOLE],
+        f"loads up to {MODERATE:g}": moderate,
     }
     of = {label: summary(mine) for label, mine in groups.items() if mine}
     lines = []
@@ -112,10 +122,18 @@ def target_table(every: Sequence[Row], found: Sequence[Choice]) -> str:
     kept = [c.carried for c in found]
     lines.append(["policy picked by the formula, least share of the best measured rate", f"{len(kept)} questions",
                   f">= {100 * CARRIED:g} %", "", _percent(min(kept)), *blank])  # fmt: skip
-    halves = [half_width(r) for r in held if float(r["load"]) <= MODERATE]
+    halves = [half_width(r) for r in moderate]
     lines.append([f"half-width of the measured interval of p95, loads up to {MODERATE:g}, median",
                   f"{len(halves)} measurements", f"<= {100 * INTERVAL:g} %",
                   f"{_percent(float(np.median(halves)))} (measured)", "", *blank])  # fmt: skip
+    lines.append(
+        [
+            f"p95 within the measured 95 % interval, loads up to {MODERATE:g}",
+            f"{len(moderate)} measurements",
+            "95 %",
+            *(_percent(float(np.mean([in_interval(r, way) for r in moderate]))) for way in WORDS),
+        ]
+    )
     inside = np.mean([in_range(r) for r in held])
     lines.append(["measured p95 within the range in which 95 % of such measurements lie by the model",
                   f"{len(held)} measurements", "95 %", "", "", _percent(float(inside)), ""])  # fmt: skip
@@ -145,6 +163,11 @@ def drift_table(every: Sequence[Row], folder: Path = FOLDER) -> str:
     head = ["model", "standard deviation of the speed", "a speed lasts", "of it within a run",
             "mean speed of held-out measurements", "added to p95 by formula at 0.5", "at 0.8", "at 0.9"]  # fmt: skip
     return listing("Drift of the machine, fitted on the fitting half", head, lines)
+
+
+def _quantiles(sizes: NDArray[np.float64]) -> str:
+    between = "linear" if np.isfinite(sizes).all() else "higher"  # infinite where the formula says saturated
+    return f"{_percent(float(np.median(sizes)))} / {_percent(float(np.quantile(sizes, 0.9, method=between)))}"
 
 
 def groups_table(every: Sequence[Row]) -> str:
@@ -180,13 +203,12 @@ def parts_table(every: Sequence[Row]) -> str:
         "arrivals": "these arrivals, in short runs, against endless ones",
         "drift": "speed of the machine at these moments against a usual one",
         "rest": "what is left: stalls, and everything the model does not know",
+        "both": "first and last together: the miss without the chance of these runs",
     }
-    lines = []
-    for name, text in words.items():
-        sizes = np.abs([parts(r)[name] for r in held])
-        low = np.abs([parts(r)[name] for r in held if float(r["load"]) < 0.75])
-        lines.append([text, *(f"{_percent(float(np.median(x)))} / {_percent(float(np.quantile(x, 0.9)))}"
-                              for x in (sizes, low))])  # fmt: skip
+    found = [p | {"both": (1 + p["formula"]) * (1 + p["rest"]) - 1} for p in map(parts, held)]
+    low = [p for p, r in zip(found, held, strict=True) if float(r["load"]) < 0.75]
+    lines = [[text, *(_quantiles(np.abs([p[name] for p in mine])) for mine in (found, low))]
+             for name, text in words.items()]  # fmt: skip
     return listing("Parts of the miss of p95, median / 90th percentile of the absolute value",
                    ["part", "all loads", "loads up to 0.7"], lines)  # fmt: skip
 
@@ -273,26 +295,6 @@ def picture(every: Sequence[Row], shown: Sequence[str] = SHOWN, height_in: float
     return figure
 
 
-def ledger(every: Sequence[Row], found: Sequence[Choice]) -> dict[str, Any]:
-    """What reports quote: error of the formula against the live server, for each model and in all."""
-    held = held_out(every)
-
-    def of(mine: Sequence[Row]) -> dict[str, Any]:
-        s = summary(mine)
-        return {"runs": len(mine), "segments": sum(int(r["segments"]) for r in mine)} | {
-            way: {n: {k: round(s[way][n][k], 4) for k in ("median", "p90")} for n in ("mean", "p95")} for way in WORDS
-        }
-
-    sizes = np.abs([e for c in found for e in c.errors])
-    return {
-        "measured_on": "a live server of 14 workers on 16 Xeon cores with an H200, at policies not fitted",
-        "command": "python -m studies.live_server",
-        "all": of(held),
-        "models": {m: of([r for r in held if r["model"] == m]) for m in dict.fromkeys(r["model"] for r in held)},
-        "largest_rate": {"median": round(float(np.median(sizes)), 4), "p90": round(float(np.quantile(sizes, 0.9)), 4)},
-    }
-
-
 def tables(every: Sequence[Row], found: Sequence[Choice]) -> dict[str, str]:
     """All tables of the page, by name."""
     return {
@@ -307,17 +309,15 @@ def tables(every: Sequence[Row], found: Sequence[Choice]) -> dict[str, str]:
 
 
 def main() -> None:
-    """Write tables, picture, record and the packaged ledger."""
+    """Write tables, picture and record."""
     every = rows()
     found = all_choices(every)
     for name, text in tables(every, found).items():
         (DOCS / "studies" / f"live_server_{name}.inc").write_text(text, encoding="utf-8")
     picture(every).savefig(PICTURE, dpi=100)
-    known = ledger(every, found)
-    DATA.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
     held = held_out(every)
     save_record(RECORD, "python -m studies.live_server", runs=len(every), held_out=summary(held),
-                quiet=summary([r for r in held if quiet(r)]), quiet_runs=sum(map(quiet, held)), ledger=known,
+                quiet=summary([r for r in held if quiet(r)]), quiet_runs=sum(map(quiet, held)),
                 choices=[asdict(c) for c in found], worst=[r["configuration"] for r in worst(every)])  # fmt: skip
 
 

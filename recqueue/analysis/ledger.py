@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from itertools import pairwise
 from typing import Any
 
 from recqueue.serving.performance import Performance
@@ -25,19 +26,23 @@ class Ledger:
     formula : mapping
         Error of p95 and p99 against simulation that 95 of 100 scenarios like this stay within; empty where not known.
     live : mapping
-        Absolute relative error of the formula's p95 against a live server: ``median`` and ``p90`` over its runs (of the
-        formula that knows the drift of the machine if the scenario has one, else of the one that does not), and
-        ``known_speed_median`` and ``known_speed_p90`` when the speed of the machine at each moment is known.
+        Absolute relative error of the formula's p95 against a live server: ``median`` and ``p90`` over its measurements
+        (of the formula that knows the drift of the machine if the scenario has one, else of the one that does not; None
+        where it found the server saturated), and ``known_speed_median`` and ``known_speed_p90`` when the speed of the
+        machine at each moment is known.
     live_model : str or None
-        The model that those runs served; None when they are of all models that were measured, as this one was not.
+        The model that was served; None when they are of all models that were measured, as this one was not.
+    live_load : tuple of float
+        Loads of those measurements, as shares of capacity: those that this scenario's utilization is nearest to.
     live_on : str
         What was measured.
     """
 
     profile_fit: Mapping[str, float | None]
     formula: Mapping[str, float]
-    live: Mapping[str, float]
+    live: Mapping[str, float | None]
     live_model: str | None
+    live_load: tuple[float, float]
     live_on: str
 
 
@@ -66,8 +71,9 @@ def error_ledger(scenario: Scenario, performance: Performance | None) -> Ledger:
     fit = {"cpu": system.service.leave_one_out}
     if system.accelerator is not None:
         fit["accelerator"] = system.accelerator.service.leave_one_out
-    measured = scenario.model in known["models"]
-    of = known["models"][scenario.model] if measured else known["all"]
+    band = _band(known["bands"], performance)
+    measured = scenario.model in band["models"]
+    of = band["models"][scenario.model] if measured else band["all"]
     ours = of["still" if system.drift is None else "formula"]["p95"]
     return Ledger(
         profile_fit=fit,
@@ -79,5 +85,15 @@ def error_ledger(scenario: Scenario, performance: Performance | None) -> Ledger:
             "known_speed_p90": of["own_speed"]["p95"]["p90"],
         },
         live_model=scenario.model if measured else None,
+        live_load=(band["load"][0], band["load"][1]),
         live_on=known["measured_on"],
     )
+
+
+def _band(bands: Sequence[Mapping[str, Any]], performance: Performance | None) -> Mapping[str, Any]:
+    """The loads that the busiest resource is nearest to; the lower ones where no utilization is known."""
+    busy = max((u for u in performance.utilization.values() if u is not None), default=0.0) if performance else 0.0
+    for band, after in pairwise(bands):
+        if busy <= (band["load"][1] + after["load"][0]) / 2:
+            return band
+    return bands[-1]

@@ -141,14 +141,16 @@ def _ledger(scenario: Scenario, p: Performance | None) -> list[tuple[str, str | 
     formula = f"within {within} in 95 of 100 scenarios like this" if within else "not known here"
     if p is not None and p.kind == "simulate":
         formula = "none: this is the simulation"
-    live = [100 * e.live[name] for name in ("median", "p90", "known_speed_median", "known_speed_p90")]
+    live = {name: "unbounded" if x is None else f"{100 * x:,.0f} %" for name, x in e.live.items()}
+    low, high = (100 * x for x in e.live_load)
+    load = f"{low:.0f} to {high:.0f} % load" if low < high else f"{high:.0f} % load"
     return [
         ("profile off", f"{fit}: median at a batch size that is left out"),
         ("formula off", formula),
         (
             "live off",
-            f"{e.live_model or 'other models'}: p95 {live[0]:.0f} % in the median, {live[1]:.0f} % in 9 of 10 runs; "
-            f"at known speed {live[2]:.0f}, {live[3]:.0f} %",
+            f"{e.live_model or 'other models'} at {load}: p95 {live['median']} in the median, {live['p90']} in 9 of 10 "
+            f"cases; at known speed {live['known_speed_median']}, {live['known_speed_p90']}",
         ),
     ]
 

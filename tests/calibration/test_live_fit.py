@@ -209,7 +209,7 @@ def test_the_speed_of_a_run_is_known_from_its_services(campaign, tmp_path):
     assert segment.windows.speed(found.expected) == pytest.approx(1.0, abs=0.03)
     assert trace(found, segment).factor == pytest.approx(1.0, abs=0.1)  # some ten services, each within a tenth
     (tmp_path / "ncf.yaml").write_text(scenario_text(found, "a test"))
-    row = predict(load_scenario(tmp_path / "ncf.yaml"), found, Measured([segment]))
+    row = predict(load_scenario(tmp_path / "ncf.yaml"), found, Measured([segment])).row
     assert REPLAYS > 1
     assert row["segments"] == 1
     assert row["p95_s"] == 1.0  # as the row has it

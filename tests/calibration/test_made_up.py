@@ -114,7 +114,11 @@ def test_at_the_measured_speed_the_predictions_meet_what_was_measured(folder, tm
     chosen = [m for m in measured_runs(folder, MODEL) if (m.row["split"], m.row["load"]) == ("held-out", "0.7")]
     assert len(chosen) == 4
     for m in chosen:
-        row = predict(scenario, found, m)
+        p = predict(scenario, found, m)
+        row = p.within(0.0)
+        wider = p.within(0.05)
+        assert wider["range_p95_low_s"] < row["range_p95_low_s"]
+        assert wider["range_p95_high_s"] > row["range_p95_high_s"]
         assert row["segments"] == 6
         assert row["p95_low_s"] <= row["p95_s"] <= row["p95_high_s"]
         assert row["range_p95_low_s"] <= row["replayed_p95_s"] <= row["range_p95_high_s"]

@@ -1,0 +1,66 @@
+"""What reports quote of the live servers: ``python -m studies.live_ledger`` writes ``recqueue/data/live.json``.
+
+For each model the campaign in rounds on the 16 cores with an H200, where it was measured so, else the one in one piece.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calibration.judge import WAYS, summary
+from studies import live_rounds
+from studies import live_server as study
+
+DATA = Path(__file__).parents[1] / "recqueue" / "data" / "live.json"
+BANDS = (study.MODERATE, 0.9)
+"""Loads up to which errors are quoted apart: near saturation every error of a speed is a large one of p95."""
+
+
+def measurements() -> list[study.Row]:
+    """Held-out measurements, those in rounds before those in one piece."""
+    rounds = study.held_out(live_rounds.MACHINES["h200"].rows)
+    known = {r["model"] for r in rounds}
+    return rounds + [r for r in study.held_out(study.rows()) if r["model"] not in known]
+
+
+def of(mine: Sequence[study.Row]) -> dict[str, Any]:
+    """Errors of these, None where more than the share of them that a quantile leaves is infinite."""
+    s = summary(mine)
+    return {"runs": len(mine)} | {
+        way: {name: {k: _finite(s[way][name][k]) for k in ("median", "p90")} for name in ("mean", "p95")}
+        for way in WAYS
+    }
+
+
+def _finite(x: float) -> float | None:
+    return round(x, 4) if np.isfinite(x) else None
+
+
+def ledger() -> dict[str, Any]:
+    """Errors by band of load, of all models and of each."""
+    every, bands, low = measurements(), [], 0.0
+    for high in BANDS:
+        mine = [r for r in every if low < float(r["load"]) <= high]
+        names = dict.fromkeys(r["model"] for r in mine)
+        bands.append({"load": [min(float(r["load"]) for r in mine), high], "all": of(mine),
+                      "models": {m: of([r for r in mine if r["model"] == m]) for m in names}})  # fmt: skip
+        low = high
+    return {
+        "measured_on": "a live server of 14 workers on 16 Xeon cores with an H200, at policies not fitted",
+        "command": "python -m studies.live_ledger",
+        "bands": bands,
+    }
+
+
+def main() -> None:
+    """Write it."""
+    DATA.write_text(json.dumps(ledger(), indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
