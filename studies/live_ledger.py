@@ -41,8 +41,24 @@ def _finite(x: float) -> float | None:
     return round(x, 4) if np.isfinite(x) else None
 
 
+def rates() -> dict[str, Any]:
+    """Errors of the largest rate within a bound, of all models and of each, from the records of both studies."""
+    rounds = json.loads(live_rounds.RECORD.read_text(encoding="utf-8"))["machines"]["h200"]["choices"]
+    known = {c["model"] for c in rounds}
+    kept = json.loads(study.RECORD.read_text(encoding="utf-8"))["choices"]
+    found = rounds + [c for c in kept if c["model"] not in known]
+
+    def of(mine: Sequence[dict[str, Any]]) -> dict[str, float]:
+        sizes = np.abs([e for c in mine for e in c["errors"]])
+        return {"crossings": len(sizes), "median": round(float(np.median(sizes)), 4),
+                "p90": round(float(np.quantile(sizes, 0.9)), 4)}  # fmt: skip
+
+    names = dict.fromkeys(c["model"] for c in found)
+    return {"all": of(found), "models": {m: of([c for c in found if c["model"] == m]) for m in names}}
+
+
 def ledger() -> dict[str, Any]:
-    """Errors by band of load, of all models and of each."""
+    """Errors by band of load, of all models and of each; and of the largest rates."""
     every, bands, low = measurements(), [], 0.0
     for high in BANDS:
         mine = [r for r in every if low < float(r["load"]) <= high]
@@ -54,6 +70,7 @@ def ledger() -> dict[str, Any]:
         "measured_on": "a live server of 14 workers on 16 Xeon cores with an H200, at policies not fitted",
         "command": "python -m studies.live_ledger",
         "bands": bands,
+        "largest_rate": rates(),
     }
 
 

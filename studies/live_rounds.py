@@ -65,8 +65,6 @@ def main() -> None:
         record[name] = {
             "runs": len(held),
             "held_out": summary(held),
-            "moderate": summary([r for r in held if float(r["load"]) <= study.MODERATE]),
-            "high": summary([r for r in held if float(r["load"]) > study.MODERATE]),
             "choices": [asdict(c) for c in found],
         }
     save_record(RECORD, "python -m studies.live_rounds", machines=record)

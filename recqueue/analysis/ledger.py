@@ -29,7 +29,7 @@ class Ledger:
         Absolute relative error of the formula's p95 against a live server: ``median`` and ``p90`` over its measurements
         (of the formula that knows the drift of the machine if the scenario has one, else of the one that does not; None
         where it found the server saturated), and ``known_speed_median`` and ``known_speed_p90`` when the speed of the
-        machine at each moment is known.
+        machine at each moment is known; ``rate_median`` and ``rate_p90`` of the largest rate within a bound on p95.
     live_model : str or None
         The model that was served; None when they are of all models that were measured, as this one was not.
     live_load : tuple of float
@@ -73,7 +73,7 @@ def error_ledger(scenario: Scenario, performance: Performance | None) -> Ledger:
         fit["accelerator"] = system.accelerator.service.leave_one_out
     band = _band(known["bands"], performance)
     measured = scenario.model in band["models"]
-    of = band["models"][scenario.model] if measured else band["all"]
+    of, rate = (x["models"][scenario.model] if measured else x["all"] for x in (band, known["largest_rate"]))
     ours = of["still" if system.drift is None else "formula"]["p95"]
     return Ledger(
         profile_fit=fit,
@@ -83,6 +83,8 @@ def error_ledger(scenario: Scenario, performance: Performance | None) -> Ledger:
             "p90": ours["p90"],
             "known_speed_median": of["own_speed"]["p95"]["median"],
             "known_speed_p90": of["own_speed"]["p95"]["p90"],
+            "rate_median": rate["median"],
+            "rate_p90": rate["p90"],
         },
         live_model=scenario.model if measured else None,
         live_load=(band["load"][0], band["load"][1]),

@@ -150,7 +150,8 @@ def _ledger(scenario: Scenario, p: Performance | None) -> list[tuple[str, str | 
         (
             "live off",
             f"{e.live_model or 'other models'} at {load}: p95 {live['median']} in the median, {live['p90']} in 9 of 10 "
-            f"cases; at known speed {live['known_speed_median']}, {live['known_speed_p90']}",
+            f"cases; at known speed {live['known_speed_median']}, {live['known_speed_p90']}; largest rate "
+            f"{live['rate_median']}, {live['rate_p90']}",
         ),
     ]
 

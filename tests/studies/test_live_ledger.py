@@ -38,6 +38,7 @@ def test_reports_quote_the_loads_that_the_scenario_is_nearest_to(known):
         e = error_ledger(s, p)
         assert (e.live_model, list(e.live_load)) == ("dlrm-rmc1", band["load"])
         assert e.live["median"] == band["models"]["dlrm-rmc1"]["still"]["p95"]["median"]
+        assert e.live["rate_p90"] == known["largest_rate"]["models"]["dlrm-rmc1"]["p90"]
     drifting = replace(s, system=replace(s.system, drift=Drift(factor=(1.0,), lasting_s=1.0)))
     e = error_ledger(drifting, None)
     assert e.live["median"] == low["models"]["dlrm-rmc1"]["formula"]["p95"]["median"]
