@@ -31,7 +31,7 @@ from calibration.judge import (
     summary,
 )
 from recqueue import load_scenario
-from recqueue.plotting.style import COLOURS, new_figure
+from recqueue.plotting.style import COLOURS, new_figure, plain_log
 from studies.accuracy_table import listing
 from studies.record import DOCS, RESULTS, save_record
 
@@ -286,6 +286,7 @@ def picture(every: Sequence[Row], shown: Sequence[str] = SHOWN, height_in: float
                         label=f"{'formula' if way == 'formula' else 'at the measured speed'}, {policy}")  # fmt: skip
         ax.set_title(name)
         ax.set_yscale("log")
+        plain_log(ax.yaxis)
         ax.set_xlim(left=0)
         ax.set_xlabel("queries/s")
         ax.set_ylabel("p95 (ms)")

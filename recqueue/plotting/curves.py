@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from matplotlib.ticker import LogLocator
 from numpy.typing import ArrayLike, NDArray
 
-from recqueue.plotting.style import COLOURS, DASHES, MARKERS, SLA_COLOUR, legend_above
+from recqueue.plotting.style import COLOURS, DASHES, MARKERS, SLA_COLOUR, legend_above, plain_log
 from recqueue.serving import Sla
 
 if TYPE_CHECKING:
@@ -148,6 +147,4 @@ def _latency_axis(ax: Axes, ms: NDArray[np.float64], sla: Sla | None) -> None:
     else:
         ax.set_yscale("log")
         ax.set_ylim(0.8 * min(ends), 1.4 * (max(ends) if sla is None else min(max(ends), 1e4 * sla.latency_s)))
-        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        ax.yaxis.set_minor_formatter("")
+        plain_log(ax.yaxis)

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.ticker import LogLocator
 from numpy.typing import ArrayLike
 
-from recqueue.plotting.style import COLOURS, DASHES, MARKERS
+from recqueue.plotting.style import COLOURS, DASHES, MARKERS, plain_log
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,9 +55,7 @@ def optimum_by_sla(
                     color=COLOURS[i % len(COLOURS)], label=model)  # fmt: skip
     for ax, (name, label) in zip(axes, PANELS.items(), strict=True):
         ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        ax.xaxis.set_minor_formatter("")
+        plain_log(ax.xaxis)
         ax.set_ylabel(label)
         if name == "qps":
             ax.set_yscale("log")

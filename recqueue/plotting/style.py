@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from recqueue.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#7F7F7F", "#D55E00")
 """The palette of Okabe and Ito, its yellow (unreadable on white) replaced by grey; vermilion, which marks the SLA and
@@ -56,6 +58,13 @@ def legend_above(ax: Axes, *, columns: int = 3, **options: Any) -> None:
             borderaxespad=0.3,
             **options,
         )
+
+
+def plain_log(axis: Axis) -> None:
+    """Label a logarithmic axis with plain numbers at 1, 2 and 5 of each decade."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_formatter("")
 
 
 def save(figure: Figure, file: str) -> None:
