@@ -8,10 +8,12 @@ from recqueue.analysis.pools import Costs
 from recqueue.analysis.rates import CLOSEST_TO_SATURATION, least_kept_below
 from recqueue.optimize.result import Verification
 from recqueue.serving import Performance, Policy, Scenario
-from recqueue.simulate import offered_load, simulate
+from recqueue.simulate import offered_load, simulate, trusted_length
 
 _FIRST_QUERIES = 200_000
-_MOST_QUERIES = 3_200_000
+_MOST_QUERIES, _LONGEST_QUERIES = 3_200_000, 25_600_000
+"""Of a run; the latter where queues take so long to settle, as those of a machine whose speed drifts, that the former
+are too few to trust."""
 _REPLICATIONS = 8
 _MOST_STEPS = 24
 _FIRST_STEP = 0.0025
@@ -29,9 +31,13 @@ def at_rate(scenario: Scenario, policy: Policy, qps: float, *, seed: int) -> Ver
         replications=_REPLICATIONS,
         seed=seed * 1000 + 1,
         until_decided=True,
-        max_queries=_MOST_QUERIES,
+        max_queries=_most_queries(scenario, policy, qps),
     )
     return _verification(result, scenario, result.sub_requests or 0, 0)
+
+
+def _most_queries(scenario: Scenario, policy: Policy, qps: float) -> int:
+    return round(min(max(_REPLICATIONS * trusted_length(scenario, policy, qps), _MOST_QUERIES), _LONGEST_QUERIES))
 
 
 def _verification(result: Performance, scenario: Scenario, simulated: int, steps_back: int) -> Verification:
@@ -76,7 +82,7 @@ def verify(
             replications=_REPLICATIONS,
             seed=seed * 1000 + look,
             until_decided=True,
-            max_queries=round(effort * _MOST_QUERIES),
+            max_queries=round(effort * _most_queries(scenario, policy, qps)),
             give_up=_GIVE_UP if steps_back < _MOST_STEPS else 0.0,
         )
         simulated += result.sub_requests or 0

@@ -1,7 +1,7 @@
 """The witness: a Monte Carlo simulator that shares no formula with ``queueing`` or ``analysis``."""
 
 from recqueue.simulate.comparison import Comparison, Difference, compare_policies
-from recqueue.simulate.experiment import offered_load, simulate
+from recqueue.simulate.experiment import offered_load, simulate, trusted_length
 from recqueue.simulate.fleet import simulate_fleet
 from recqueue.simulate.long_run import LongRun, long_run
 from recqueue.simulate.pools import Finished
@@ -32,4 +32,5 @@ __all__ = [
     "simulate_pipeline",
     "spawn",
     "sub_requests",
+    "trusted_length",
 ]

@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 
 from recqueue.errors import InputError, WorkerLostError
+from recqueue.profiles import Drift
 from recqueue.serving.performance import Experiment, Performance
 from recqueue.serving.policy import Policy
 from recqueue.serving.scenario import Scenario
@@ -261,13 +262,14 @@ def relaxation_queries(scenario: Scenario, policy: Policy, qps: float) -> float:
 
     .. math:: \frac{2 (I + c^2)}{(1 - \rho)^2} + \lambda (S_\max + \tau)
 
-    The first term is that of a heavily loaded queue with index of dispersion I of the arrivals, SCV :math:`c^2` of the
-    query sizes and load :math:`\rho` (it is that of M/M/1 as :math:`\rho \to 1`), the second the arrivals during the
-    longest service and the relaxation time :math:`\tau` of a modulating chain. Cores whose speed drifts with variance
-    :math:`v` for :math:`\tau` at a time add :math:`2 \lambda \tau v` to I, and their :math:`\tau` counts too.
+    of the pool, cores or accelerators, for which it is longest. The first term is that of a heavily loaded queue with
+    index of dispersion I of the arrivals, SCV :math:`c^2` of the query sizes and load :math:`\rho` of the pool (it is
+    that of M/M/1 as :math:`\rho \to 1`), the second the arrivals during the longest service and the relaxation time
+    :math:`\tau` of a modulating chain. Cores whose speed drifts with variance :math:`v` for :math:`\tau` at a time add
+    :math:`2 \lambda \tau v` to their I, and their :math:`\tau` counts too.
     """
-    load = max(offered_load(scenario, policy, qps))
-    if load >= 1:
+    cores, accelerators = offered_load(scenario, policy, qps)
+    if max(cores, accelerators) >= 1:
         return math.inf
     system, arrivals, device = scenario.system, scenario.arrivals, scenario.system.accelerator
     batch = min(policy.batch_size, scenario.sizes.max_items)
@@ -278,15 +280,23 @@ def relaxation_queries(scenario: Scenario, policy: Policy, qps: float) -> float:
     chain = 0.0
     if arrivals.process == "mmpp":
         chain = 1 / float(np.sort(-np.linalg.eigvals(generator(arrivals.switch_per_s)).real)[1])
-    if system.drift is not None:
-        dispersion += 2 * qps * system.drift.lasting_s * system.drift.variance
-        chain = max(chain, system.drift.lasting_s)
-    return 2 * (dispersion + scenario.sizes.scv) / (1 - load) ** 2 + qps * (longest + chain)
+
+    def relaxation(load: float, drift: Drift | None = None) -> float:
+        more, lasting = (2 * qps * drift.lasting_s * drift.variance, drift.lasting_s) if drift else (0.0, 0.0)
+        own = 2 * (dispersion + more + scenario.sizes.scv) / (1 - load) ** 2
+        return own + qps * (longest + max(chain, lasting))
+
+    return max(relaxation(cores, system.drift if cores > 0 else None), relaxation(accelerators))
 
 
 def trusted_queries(settling: float, percentile: float) -> float:
     """Queries in a replication from which its quantile is close to normal: enough of the rare long queues are in it."""
     return max(TRUSTED_TIMES, 100 / (100 - percentile)) * settling
+
+
+def trusted_length(scenario: Scenario, policy: Policy, qps: float) -> float:
+    """Queries that a replication should have at a rate for its interval to be trusted; infinite at capacity."""
+    return trusted_queries(relaxation_queries(scenario, policy, qps), scenario.sla.percentile)
 
 
 def offered_load(scenario: Scenario, policy: Policy, qps: float) -> tuple[float, float]:

@@ -202,6 +202,9 @@ def test_normal_form_is_the_same_policy():
     assert normal_form(SCENARIO, Policy(150, 41)) == Policy(40, 200)
     assert normal_form(SCENARIO, Policy(150, 1)) == Policy(1, 40)  # everything is offloaded
     assert normal_form(ALONE, Policy(150)) == Policy(150)
+    fusing = replace(SCENARIO, system=replace(SCENARIO.system, accelerator=replace(DEVICE, max_fused_queries=4)))
+    assert normal_form(fusing, Policy(40, 200, 4)) == normal_form(fusing, Policy(40, 200)) == Policy(40, 200)
+    assert normal_form(fusing, Policy(40, 200, 3)) == Policy(40, 200, 3)
 
 
 def test_equal_policies_are_tested_once_and_without_a_rate_nothing_is(monkeypatch):

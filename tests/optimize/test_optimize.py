@@ -12,7 +12,7 @@ from recqueue.optimize import optimize
 from recqueue.optimize.baselines import Candidate, Confirmer, hill_climb, static
 from recqueue.optimize.baselines.clean_climb import BATCH_SIZES
 from recqueue.optimize.verify import verify
-from recqueue.profiles import LatencyCurve
+from recqueue.profiles import Drift, LatencyCurve
 from recqueue.serving import Accelerator, Performance, Policy, Scenario, Sla, System
 from recqueue.simulate import Run, offered_load
 from recqueue.workload import sizes_from_pmf
@@ -165,6 +165,25 @@ def test_a_rate_that_stays_undecided_is_lowered(monkeypatch):
     assert [q for q, _, _ in log] == [100.0, rate, rate]
     assert (found.verdict, found.steps_back) == ("pass", 1)
     assert rate < 100
+
+
+@pytest.mark.parametrize(
+    ("lasting_s", "least", "most"), [(None, 3.2e6, 3.2e6), (20.0, 4e6, 25e6), (500.0, 25.6e6, 25.6e6)]
+)
+def test_a_run_may_be_longer_where_queues_take_long_to_settle(monkeypatch, lasting_s, least, most):
+    asked, answer = [], performance_by(lambda s, qps: True)
+
+    def simulate(s, **options):
+        asked.append(options["max_queries"])
+        return answer(s, **options)
+
+    monkeypatch.setattr("recqueue.optimize.verify.simulate", simulate)
+    drift = Drift(factor=(0.9, 1.1), lasting_s=lasting_s) if lasting_s else None
+    s = replace(scenario(), system=replace(scenario().system, drift=drift))
+    verify(s, Policy(150), 0.9 / max(offered_load(s, Policy(150), 1.0)), seed=0)
+    verify(s, Policy(150), 0.9 / max(offered_load(s, Policy(150), 1.0)), seed=0, effort=0.25)
+    assert least <= asked[0] <= most
+    assert asked[-1] == pytest.approx(0.25 * asked[0], abs=1)
 
 
 def test_no_rate_beyond_the_margin_to_saturation_is_confirmed(monkeypatch):

@@ -7,8 +7,8 @@ import pytest
 
 from recqueue.errors import InputError
 from recqueue.profiles import Drift, LatencyCurve
-from recqueue.serving import Policy, Scenario, Sla, System
-from recqueue.simulate import run_once, spawn
+from recqueue.serving import Accelerator, Policy, Scenario, Sla, System
+from recqueue.simulate import offered_load, run_once, spawn
 from recqueue.simulate.experiment import relaxation_queries
 from recqueue.simulate.gpu_tables import build
 from recqueue.simulate.streams import DriftPath
@@ -64,6 +64,19 @@ def test_a_run_is_longer_where_the_speed_drifts():
     load = 50 * 0.5 * float(ONE.system.service.seconds_at(np.array([4, 16, 16, 8])).sum())
     more = 2 * 50 * DRIFT.lasting_s * DRIFT.variance  # dispersion of the work
     assert drifting - steady == pytest.approx(2 * more / (1 - load) ** 2 + 50 * DRIFT.lasting_s, rel=1e-6)
+
+
+def test_a_full_accelerator_does_not_lengthen_the_queues_of_slow_moments():
+    """Its own queue settles soon; the cores, whose speed drifts, have little to do."""
+    device = Accelerator(name="a", service=LatencyCurve(items=(1, 64), seconds=(1e-3, 1e-3)))
+    policy = Policy(16, 40)  # half of the queries each
+    both, qps = of(accelerator=device, cores=3), 0.98 * 2e3
+    assert offered_load(both, policy, qps) == pytest.approx((0.44, 0.98), abs=0.01)
+    settling = relaxation_queries(both, policy, qps)
+    calm = replace(both, system=replace(both.system, drift=None))
+    assert settling == relaxation_queries(calm, policy, qps)  # that of the accelerator is longer even so
+    full = of(accelerator=replace(device, service=LatencyCurve(items=(1, 64), seconds=(1e-4, 1e-4))), cores=3)
+    assert relaxation_queries(full, policy, qps * 0.98 / 0.44) > 50 * settling
 
 
 def test_the_gpu_refuses_it():

@@ -35,14 +35,16 @@ def normal_form(scenario: Scenario, policy: Policy) -> Policy:
     """The same policy with the smallest batch size and threshold that do the same.
 
     A batch size beyond the largest query that stays on the cores is that query, a threshold is the next size that
-    occurs, and one that no query reaches is None.
+    occurs, and one that no query reaches is None. As many queries in a launch as the accelerator allows is None too.
     """
     sizes = np.flatnonzero(scenario.sizes.pmf)
     threshold = policy.offload_threshold
     reached = sizes[sizes >= threshold] if threshold is not None and scenario.system.accelerator else sizes[:0]
     local = sizes[sizes < reached[0]] if len(reached) else sizes
+    device, fused = scenario.system.accelerator, policy.max_fused_queries
     return replace(
         policy,
+        max_fused_queries=None if device is None or fused == device.max_fused_queries else fused,
         batch_size=min(policy.batch_size, int(local[-1])) if len(local) else 1,
         offload_threshold=int(reached[0]) if len(reached) else None,
     )
