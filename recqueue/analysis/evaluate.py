@@ -168,8 +168,8 @@ def _drift(scenario: Scenario, policy: Policy, qps: float, costs: Costs, latency
     at = evaluate(replace(steady, policy=policy), qps=qps, costs=costs, brief=True).latency_s[name]
     yield (
         f"the speed of the cores drifts (standard deviation {100 * drift.variance**0.5:.2g} %, for "
-        f"{drift.lasting_s * 1e3:.3g} ms at a time): that is {latency[name] / at - 1:+.1%} of {name}, which would be "
-        f"{at * 1e3:.3g} ms at a steady speed"
+        f"{drift.lasting_s:.3g} s at a time): that is {latency[name] / at - 1:+.1%} of {name}, which would be "
+        f"{at * 1e3:.4g} ms at a steady speed"
     )
 
 
