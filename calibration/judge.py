@@ -37,6 +37,11 @@ def in_interval(row: Row, way: str) -> bool:
     return float(row["p95_low_s"]) <= float(row[f"{way}_p95_s"]) <= float(row["p95_high_s"])
 
 
+def as_simulated(row: Row) -> bool:
+    """Whether the formula's p95 lies in the 95 % interval of an endless simulation."""
+    return float(row["simulated_p95_low_s"]) <= float(row["formula_p95_s"]) <= float(row["simulated_p95_high_s"])
+
+
 def in_range(row: Row) -> bool:
     """Whether the measured p95 lies where 95 % of such measurements should, by replays that drift by chance."""
     return float(row["range_p95_low_s"]) <= float(row["p95_s"]) <= float(row["range_p95_high_s"])

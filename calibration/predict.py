@@ -172,7 +172,7 @@ def predict(scenario: Scenario, fitted: LiveFit, measured: Measured) -> Predicti
     s = replace(scenario, policy=measured.policy)
     calm, row = still(s), measured.row
     qps, segments = float(row["qps"]), measured.segments
-    formula = evaluate(s, qps=qps)
+    formula, simulated = evaluate(s, qps=qps), endless(s, qps)
     chances = _replays(s, segments, [None] * len(segments), CHANCES)
     windows = [segment.windows for segment in segments if segment.windows is not None]
     seconds = sum(float(w.seconds.sum()) for w in windows)
@@ -180,7 +180,7 @@ def predict(scenario: Scenario, fitted: LiveFit, measured: Measured) -> Predicti
     ways = {
         "still": _of(evaluate(calm, qps=qps).latency_s),
         "formula": _of(formula.latency_s),
-        "simulated": _of(endless(s, qps).latency_s),
+        "simulated": _of(simulated.latency_s),
         "replayed": chances.mean(axis=0),
         "own_speed": _replays(calm, segments, [trace(fitted, segment) for segment in segments], REPLAYS).mean(axis=0),
     }  # fmt: skip
@@ -189,6 +189,7 @@ def predict(scenario: Scenario, fitted: LiveFit, measured: Measured) -> Predicti
         "predicted_utilization_cpu": formula.utilization["cpu"],
         "speed": seconds / expected if expected > 0 else 1.0,
         "covered": covered(measured),
+        **dict(zip(("simulated_p95_low_s", "simulated_p95_high_s"), simulated.interval_s["p95"], strict=True)),
         **{f"{way}_{n}_s": float(v) for way, values in ways.items() for n, v in zip(NAMES, values, strict=True)},
     }
     return Prediction(whole, chances[:, NAMES.index("p95")])

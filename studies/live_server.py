@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from calibration.judge import (
     WHOLE,
     Choice,
+    as_simulated,
     choices,
     crossing,
     error,
@@ -132,6 +133,16 @@ def target_table(every: Sequence[Row], found: Sequence[Choice]) -> str:
             f"{len(moderate)} measurements",
             "95 %",
             *(_percent(float(np.mean([in_interval(r, way) for r in moderate]))) for way in WORDS),
+        ]
+    )
+    lines.append(
+        [
+            "formula's p95 within the 95 % interval of an endless simulation",
+            f"{len(held)} measurements",
+            "95 %",
+            "",
+            _percent(float(np.mean([as_simulated(r) for r in held]))),
+            *blank,
         ]
     )
     inside = np.mean([in_range(r) for r in held])
