@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recqueue.analysis import max_rate
 from recqueue.serving import Policy, Scenario, Sla
@@ -53,6 +54,13 @@ def quiet(row: Row) -> bool:
     return float(row["steal_s"]) < QUIET_STEAL * seconds and float(row["lateness_p99_s"]) < QUIET_LATENESS_S
 
 
+def sizes(errors: Sequence[float] | NDArray[np.float64]) -> dict[str, float]:
+    """Median and 90th percentile of the absolute value."""
+    size = np.abs(errors)
+    between = "linear" if np.isfinite(size).all() else "higher"  # a saturated formula is infinitely off
+    return {"median": float(np.median(size)), "p90": float(np.quantile(size, 0.9, method=between))}
+
+
 def summary(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
     """Median and 90th percentile of the absolute error, and the median error, by way and by quantity."""
     found: dict[str, dict[str, dict[str, float]]] = {}
@@ -60,13 +68,7 @@ def summary(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
         found[way] = {}
         for name in STATISTICS:
             e = np.array([error(r, way, name) for r in rows])
-            size = np.abs(e)
-            between = "linear" if np.isfinite(size).all() else "higher"  # a saturated formula is infinitely off
-            found[way][name] = {
-                "median": float(np.median(size)),
-                "p90": float(np.quantile(size, 0.9, method=between)),
-                "bias": float(np.median(e)),
-            }
+            found[way][name] = {**sizes(e), "bias": float(np.median(e))}
     return found
 
 

@@ -43,6 +43,7 @@ from calibration.testbed import Load
 from calibration.windows import WINDOW_S
 from recqueue import load_scenario
 from recqueue.analysis import evaluate
+from recqueue.errors import InputError
 from recqueue.serving import Performance, Scenario
 from recqueue.simulate import simulate, spawn
 from recqueue.simulate.pools import AcceleratorPool, core_pool
@@ -50,7 +51,7 @@ from recqueue.simulate.replication import typical_batch
 
 REPLAYS, CHANCES = 12, 40
 """Replays of a segment at the measured speed, and of one that drifts by chance; their mean is the prediction, and the
-middle 95 % of the latter are the range in which a measurement of that length should lie."""
+latter tell the range in which a measurement of that length should lie."""
 QUERIES, CHANGES, MOST_QUERIES, HALF_WIDTH = 400_000, 400, 80_000_000, 0.03
 """A simulation that stands for an endless run: its least queries, as many changes of the speed in the mean, and what
 its p95 is to be known to unless that takes more queries than the most."""
@@ -259,7 +260,10 @@ def predict_all(folder: Path, names: list[str], out: Path, *, runs: Path | None 
     their misses may be is then as ``predicted.csv`` says.
     """
     rows: list[dict[str, Any]] = []
-    known = {r["model"]: float(r["unknown"]) for r in rows_of(out / "predicted.csv")} if runs else {}
+    before = out / "predicted.csv"
+    known = {r["model"]: float(r["unknown"]) for r in rows_of(before)} if runs and before.exists() else {}
+    if runs and (lacking := [name for name in names if name not in known]):
+        raise InputError(f"{before}: nothing of {', '.join(lacking)}; run live-predict without --runs first")
     for name in names:
         fitted, scenario = fit(folder, name), load_scenario(out / f"{name}.yaml")
         found = [predict(scenario, fitted, m) for m in measured_runs(runs or folder, name)]

@@ -37,7 +37,7 @@ from recqueue.analysis.pools import Costs, mixture
 from recqueue.profiles import LatencyCurve, available, hardware, load
 from recqueue.queueing import forkjoin
 from recqueue.serving import Accelerator, Policy, Scenario, Sla, System
-from recqueue.simulate.experiment import offered_load
+from recqueue.simulate import offered_load
 from recqueue.simulate.replication import WARM_UP_SHARE, run_once
 from recqueue.simulate.streams import Streams, arrival_times_s, query_items, spawn
 from recqueue.workload import (

@@ -21,7 +21,7 @@ RECORD = RESULTS / "live_rounds.json"
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine: the folder of its predictions, and the two held-out policies in its picture, so high."""
+    """A machine: the folder of its predictions, and the two held-out policies in its picture."""
 
     folder: Path
     shown: tuple[str, str]

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from calibration.judge import (
     WHOLE,
@@ -29,6 +28,7 @@ from calibration.judge import (
     in_range,
     parts,
     quiet,
+    sizes,
     summary,
 )
 from recqueue import load_scenario
@@ -176,9 +176,8 @@ def drift_table(every: Sequence[Row], folder: Path = FOLDER) -> str:
     return listing("Drift of the machine, fitted on the fitting half", head, lines)
 
 
-def _quantiles(sizes: NDArray[np.float64]) -> str:
-    between = "linear" if np.isfinite(sizes).all() else "higher"  # infinite where the formula says saturated
-    return f"{_percent(float(np.median(sizes)))} / {_percent(float(np.quantile(sizes, 0.9, method=between)))}"
+def _sizes(errors: Sequence[float]) -> str:
+    return " / ".join(map(_percent, sizes(errors).values()))
 
 
 def groups_table(every: Sequence[Row]) -> str:
@@ -218,7 +217,7 @@ def parts_table(every: Sequence[Row]) -> str:
     }
     found = [p | {"both": (1 + p["formula"]) * (1 + p["rest"]) - 1} for p in map(parts, held)]
     low = [p for p, r in zip(found, held, strict=True) if float(r["load"]) < 0.75]
-    lines = [[text, *(_quantiles(np.abs([p[name] for p in mine])) for mine in (found, low))]
+    lines = [[text, *(_sizes([p[name] for p in mine]) for mine in (found, low))]
              for name, text in words.items()]  # fmt: skip
     return listing("Parts of the miss of p95, median / 90th percentile of the absolute value",
                    ["part", "all loads", "loads up to 0.7"], lines)  # fmt: skip

@@ -74,15 +74,15 @@ def error_ledger(scenario: Scenario, performance: Performance | None) -> Ledger:
     band = _band(known["bands"], performance)
     measured = scenario.model in band["models"]
     of, rate = (x["models"][scenario.model] if measured else x["all"] for x in (band, known["largest_rate"]))
-    ours = of["still" if system.drift is None else "formula"]["p95"]
+    ours = of["still" if system.drift is None else "formula"]
     return Ledger(
         profile_fit=fit,
         formula=dict(performance.error) if performance else {},
         live={
             "median": ours["median"],
             "p90": ours["p90"],
-            "known_speed_median": of["own_speed"]["p95"]["median"],
-            "known_speed_p90": of["own_speed"]["p95"]["p90"],
+            "known_speed_median": of["own_speed"]["median"],
+            "known_speed_p90": of["own_speed"]["p90"],
             "rate_median": rate["median"],
             "rate_p90": rate["p90"],
         },

@@ -21,9 +21,9 @@ from recqueue.simulate.experiment import (
     check_options,
     percentiles,
     question,
-    relaxation_queries,
 )
 from recqueue.simulate.replication import Run, run_once
+from recqueue.simulate.settling import relaxation_queries
 from recqueue.simulate.statistics import mser5, student_interval
 from recqueue.simulate.streams import spawn
 

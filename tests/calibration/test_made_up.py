@@ -14,10 +14,11 @@ from calibration.livefit import fit
 from calibration.livetext import scenario_text
 from calibration.madeup import STEP_S, MadeUp, _serve, campaign_on, drift_path
 from calibration.plan import Campaign, planned
-from calibration.predict import predict
+from calibration.predict import Prediction, predict, predict_all, unknown_of
 from calibration.records import ENOUGH_BYTES
 from calibration.runs import measured_runs, rows_of
 from recqueue import load_scenario
+from recqueue.errors import InputError
 
 RAW = Path(__file__).parents[2] / "calibration" / "raw" / "xeon-16c" / "live"
 MODEL, SD, LASTING_S, SECONDS = "dlrm-rmc3", 0.05, 0.6, 120.0
@@ -126,3 +127,21 @@ def test_at_the_measured_speed_the_predictions_meet_what_was_measured(folder, tm
         # some thousand queries: 0.7 % of the level, hence 2 % of the value; twice that, and 2 % of what S is off
         assert abs(error(row, "own_speed", "p95")) < 0.06
         assert abs(error(row, "own_speed", "mean")) < 0.03
+
+
+def test_how_large_a_rest_is_comes_from_the_fitting_half_where_its_speed_is_known():
+    def seen(split, covered, off):
+        return Prediction(
+            {"split": split, "covered": covered, "p95_s": 1.0, "own_speed_p95_s": np.exp(off)}, np.ones(1)
+        )
+
+    known = [seen("fit", 1.0, off) for off in (0.03, -0.04, 0.0, 0.0)]
+    others = [seen("fit", 0.5, 2.0), seen("held-out", 1.0, 3.0)]
+    assert unknown_of(known + others) == pytest.approx(0.025)
+    assert unknown_of(known[:2] + others) == pytest.approx(np.sqrt((0.03**2 + 0.04**2 + 4) / 3))  # too few are known
+    assert unknown_of(others[1:]) == 0
+
+
+def test_runs_of_another_campaign_need_the_predictions_of_the_first(folder, tmp_path):
+    with pytest.raises(InputError, match=rf"predicted\.csv: nothing of {MODEL}; run live-predict without --runs first"):
+        predict_all(folder, [MODEL], tmp_path, runs=folder)

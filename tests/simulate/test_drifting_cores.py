@@ -9,8 +9,8 @@ from recqueue.errors import InputError
 from recqueue.profiles import Drift, LatencyCurve
 from recqueue.serving import Accelerator, Policy, Scenario, Sla, System
 from recqueue.simulate import offered_load, run_once, spawn
-from recqueue.simulate.experiment import relaxation_queries
 from recqueue.simulate.gpu_tables import build
+from recqueue.simulate.settling import relaxation_queries
 from recqueue.simulate.streams import DriftPath
 from recqueue.workload import sizes_from_pmf
 

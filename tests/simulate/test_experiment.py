@@ -8,7 +8,7 @@ from recqueue.errors import InputError
 from recqueue.profiles import Contention, LatencyCurve
 from recqueue.serving import Accelerator, Policy, Power, Scenario, Sla, System
 from recqueue.simulate import compare_policies, offered_load, run_once, simulate, spawn
-from recqueue.simulate.experiment import relaxation_queries
+from recqueue.simulate.settling import relaxation_queries
 from recqueue.simulate.statistics import mser5
 from recqueue.simulate.streams import arrival_times_s, query_items, service_noise
 from recqueue.workload import (

@@ -37,21 +37,21 @@ def test_reports_quote_the_loads_that_the_scenario_is_nearest_to(known):
         assert max(p.utilization.values()) == pytest.approx(load, abs=0.005)  # services of idle cores are longer
         e = error_ledger(s, p)
         assert (e.live_model, list(e.live_load)) == ("dlrm-rmc1", band["load"])
-        assert e.live["median"] == band["models"]["dlrm-rmc1"]["still"]["p95"]["median"]
+        assert e.live["median"] == band["models"]["dlrm-rmc1"]["still"]["median"]
         assert e.live["rate_p90"] == known["largest_rate"]["models"]["dlrm-rmc1"]["p90"]
     drifting = replace(s, system=replace(s.system, drift=Drift(factor=(1.0,), lasting_s=1.0)))
     e = error_ledger(drifting, None)
-    assert e.live["median"] == low["models"]["dlrm-rmc1"]["formula"]["p95"]["median"]
+    assert e.live["median"] == low["models"]["dlrm-rmc1"]["formula"]["median"]
     assert set(e.profile_fit) == {"cpu", "accelerator"}
     assert 0 < e.profile_fit["cpu"] < 0.2
     assert 0 < error_ledger(s, evaluate(s, qps=500)).formula["p95"] < 0.2
     other = error_ledger(load_scenario("dien"), None)
     assert (other.live_model, other.formula) == (None, {})
-    assert other.live["p90"] == low["all"]["still"]["p95"]["p90"]
+    assert other.live["p90"] == low["all"]["still"]["p90"]
 
 
 def test_infinite_errors_have_no_number():
     row = {"load": "0.9"} | {f"{way}_{n}_s": "1" for way in ("still", "replayed", "own_speed") for n in STATISTICS}
     rows = [row | {f"formula_{n}_s": "inf" for n in STATISTICS} | {f"{n}_s": "1" for n in STATISTICS}]
-    assert live_ledger.of(rows)["formula"]["p95"] == {"median": None, "p90": None}
-    assert live_ledger.of(rows)["still"]["p95"] == {"median": 0.0, "p90": 0.0}
+    assert live_ledger.of(rows)["formula"] == {"median": None, "p90": None}
+    assert live_ledger.of(rows)["still"] == {"median": 0.0, "p90": 0.0}
