@@ -53,7 +53,7 @@ def _delay_probability(rho: Array, k: int, ca2: float, cs2: float) -> Array:
     def scaled(factor: float) -> Array:
         return np.asarray(np.minimum(1.0, exact * np.exp(log_ndtr(-factor * slack) - log_ndtr(-slack))))
 
-    heavy = scaled((1 + cs2) / (ca2 + cs2)) if ca2 + cs2 > 0 else np.zeros_like(rho)
+    heavy = scaled((1 + cs2) / max(ca2 + cs2, 1e-100)) if ca2 + cs2 > 0 else np.zeros_like(rho)
     first = rho**2 * heavy + (1 - rho**2) * scaled(2 / (1 + ca2))
     peakedness = (ca2 + cs2) / (1 + cs2)
     if k <= 6 or ca2 >= 1 or peakedness == 0:

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -104,6 +104,7 @@ def test_cosmetatos_closed_form_is_close_to_m_d_k(servers):
     ca2=st.floats(0, 9),
     cs2=st.floats(0, 9),
 )
+@example(servers=16, rho=0.5, ca2=6e-309, cs2=0.0)  # next to no variability overflows nowhere
 def test_heavy_traffic_limit_bounds_and_probabilities(servers, rho, ca2, cs2):
     rate, scvs = rho * servers, {"arrival_scv": ca2, "service_scv": cs2}
     chance = whitt_delay_probability(rate, 1.0, servers, **scvs)
